@@ -1,0 +1,99 @@
+"""Files that are either complete or absent, and stages that know whether they are finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+
+    A crash at any moment leaves the old file or the new one, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (any JSON value)
+    """Write ``value`` as JSON, atomically."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary folder beside ``path``, then rename it into place.
+
+    An existing ``path`` is replaced only once the new one is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    temporary.mkdir()
+    write(temporary)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(temporary, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise ``ValueError`` in one line if files cannot be made in ``folder`` (made if missing)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"Cannot write in '{folder}': {error.strerror}. Choose another output folder.") from error
+
+
+def fingerprint(value: Any) -> str:  # noqa: ANN401  (any JSON value)
+    """Return 16 hex digits that name a JSON-serialisable value."""
+    text = json.dumps(value, sort_keys=True, allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a finished stage, or None."""
+    path = folder / MANIFEST
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_manifest(folder: Path, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    """Mark ``folder`` finished; the fingerprint of ``inputs`` tells a later run whether it may be reused."""
+    write_json(
+        folder / MANIFEST, {"fingerprint": fingerprint(inputs), "inputs": dict(inputs), "outputs": dict(outputs)}
+    )
+
+
+def is_finished(folder: Path, *, inputs: Mapping[str, Any]) -> bool:
+    """Return whether ``folder`` holds the finished result of exactly ``inputs``.
+
+    Raises ``ValueError`` when it holds the result of other inputs: nothing is overwritten silently.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    if manifest["fingerprint"] != fingerprint(inputs):
+        now = json.loads(json.dumps(dict(inputs), default=str))
+        then = manifest["inputs"]
+        changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
+        raise ValueError(
+            f"'{folder}' holds a finished stage of another configuration (differs in: {', '.join(changed)}). "
+            "Use another run folder, or delete that one."
+        )
+    return True

@@ -1,0 +1,1 @@
+"""LeRobot datasets on disk, mixtures of them, statistics and normalisation."""

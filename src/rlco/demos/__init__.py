@@ -1,0 +1,1 @@
+"""Demonstrations: a scripted operator, recording in the stand-in, generation in the twin."""

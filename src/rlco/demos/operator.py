@@ -1,0 +1,201 @@
+"""A scripted operator that moves like a person with a SpaceMouse: it looks, aims roughly, corrects, hesitates.
+
+It follows the task's way-points, planned again at every control step from where the objects are now (privileged facts
+that no policy sees), and is deliberately not optimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from rlco.core.rng import numpy_generator
+from rlco.core.scene import ACTION_DIM, Facts, InitialState
+from rlco.demos.targets import moved
+from rlco.tasks import Task, Waypoint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeleopStyle:
+    """How imperfect the hand is. Lengths in metres a control step unless said."""
+
+    speed_m: tuple[float, float] = (0.015, 0.035)
+    """Cruising speed, drawn once an episode."""
+    wobble_m: float = 0.0035
+    """Standard deviation of a slowly varying unwanted motion."""
+    wobble_memory: float = 0.8
+    """Correlation of that motion from one control step to the next."""
+    pause_rate: float = 0.03
+    """Chance at each control step to stop and look."""
+    pause_steps: tuple[int, int] = (2, 6)
+    detour_rate: float = 0.4
+    """Chance that the episode starts by way of a point off the path."""
+    detour_m: tuple[float, float, float] = (0.05, 0.15, 0.08)
+    """How far off, at most, along each axis [m]; upwards only along z."""
+    aim_error_m: float = 0.012
+    """Standard deviation of the first aim, corrected way-point by way-point [m]."""
+    aim_memory: float = 0.4
+    """Share of the aim error that is left at the next way-point; none at the last one."""
+    overshoot_m: tuple[float, float] = (0.0, 0.015)
+    """How far the hand runs past the last way-point, drawn once an episode [m]."""
+    reaction_steps: int = 1
+    """Age of what the eyes see, in control steps."""
+    smoothing: float = 0.3
+    """Share of the last step's velocity in the next one."""
+
+
+TELEOP = TeleopStyle()
+EXACT = TeleopStyle(
+    speed_m=(0.04, 0.04),
+    wobble_m=0.0,
+    pause_rate=0.0,
+    detour_rate=0.0,
+    aim_error_m=0.0,
+    overshoot_m=(0.0, 0.0),
+    reaction_steps=0,
+    smoothing=0.0,
+)
+STYLES = {"teleop": TELEOP, "exact": EXACT}
+
+_GAIN = 0.6
+"""Share of the remaining way taken in one control step: higher swings, because the arm follows a step late."""
+_OFF_LINE_M = 0.03
+"""Farther than this beside the line to the last way-point the object has slipped away: go round again."""
+
+
+class Operator:
+    """Drives E environments, each with its own hand; an episode's imperfections depend on its number alone."""
+
+    def __init__(self, task: Task, *, num_envs: int, seed: int, style: TeleopStyle = TELEOP) -> None:
+        self._task, self._seed, self._style = task, seed, style
+        self._hands: list[_Hand | None] = [None] * num_envs
+
+    def start(self, e: int, initial: InitialState, number: int) -> None:
+        """Take environment ``e`` in hand for episode ``number``."""
+        rng = numpy_generator(self._seed, "operator", number)
+        self._hands[e] = _Hand(task=self._task, style=self._style, initial=initial, rng=rng)
+
+    def act(self, facts: Facts) -> Float[ndarray, "E 7"]:
+        """Return one action per environment; zero where no episode runs."""
+        actions = np.zeros((len(self._hands), ACTION_DIM), dtype=np.float32)
+        actions[:, 6] = -1.0
+        for e, hand in enumerate(self._hands):
+            if hand is not None:
+                actions[e] = hand.act(facts, e)
+        return actions
+
+    def stops(self) -> Bool[ndarray, " E"]:
+        """Never gives up before the clock does."""
+        return np.zeros(len(self._hands), dtype=bool)
+
+
+@dataclass(slots=True)
+class _Hand:
+    """One episode of one environment."""
+
+    task: Task
+    style: TeleopStyle
+    initial: InitialState
+    rng: np.random.Generator
+    speed_m: float = field(init=False)
+    overshoot_m: float = field(init=False)
+    aim_m: Float[ndarray, " 3"] = field(init=False)
+    via_m: Float[ndarray, " 3"] | None = field(init=False, default=None)
+    """The point of a detour, until it is reached."""
+    next: int = 0
+    """The way-point the hand moves to."""
+    pause: int = 0
+    target: Float[ndarray, " 7"] | None = None
+    """Commanded pose; what the hand believes it has asked for."""
+    velocity_m: Float[ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
+    wobble_m: Float[ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
+    seen: list[InitialState] = field(default_factory=list)
+    """The scene as the eyes had it, oldest first."""
+
+    def __post_init__(self) -> None:
+        style, rng = self.style, self.rng
+        self.speed_m = float(rng.uniform(*style.speed_m))
+        self.overshoot_m = float(rng.uniform(*style.overshoot_m))
+        # the height is judged by the table, so the aim errs sideways only
+        self.aim_m = rng.normal(size=3) * style.aim_error_m * (1.0, 1.0, 0.0)
+        if rng.random() < style.detour_rate:
+            self.via_m = rng.uniform([-1.0, -1.0, 0.0], 1.0) * style.detour_m
+
+    def act(self, facts: Facts, e: int) -> Float[ndarray, " 7"]:
+        tcp = facts.tcp_pose[e]
+        if self.target is None:
+            self.target = tcp.copy()
+            if self.via_m is not None:
+                self.via_m = tcp[:3] + self.via_m
+        waypoints = self.task.expert(self._look(facts, e))
+        goal = self._goal(waypoints, tcp[:3])
+        step = np.zeros(ACTION_DIM, dtype=np.float32)
+        step[:3] = self._step(goal, tcp[:3]) + self._wobble()
+        step[6] = waypoints[self.next].gripper
+        self.target = moved(self.target, step)
+        return step
+
+    def _look(self, facts: Facts, e: int) -> InitialState:
+        """Return the scene with the objects where they were ``reaction_steps`` ago."""
+        poses = {name: tuple(pose[e].tolist()) for name, pose in facts.object_pose.items()}
+        self.seen = [*self.seen, replace(self.initial, object_pose=poses)][-1 - self.style.reaction_steps :]
+        return self.seen[0]
+
+    def _goal(self, waypoints: Sequence[Waypoint], tcp_m: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
+        """Return the point to move to now, going on to the next way-point where one is reached."""
+        if self.via_m is not None:
+            if np.linalg.norm(self.via_m - tcp_m) > 0.03:
+                return self.via_m
+            self.via_m = None
+        last = len(waypoints) - 1
+        self.next = min(self.next, last)
+        if self.next == last and self._slipped(waypoints, tcp_m):
+            self.next = 0
+        goal = self._aimed(waypoints)
+        if self.next < last and np.linalg.norm(goal - tcp_m) < waypoints[self.next].tolerance_m:
+            self.next += 1
+            self.aim_m = self.aim_m * self.style.aim_memory
+            goal = self._aimed(waypoints)
+        return goal
+
+    def _aimed(self, waypoints: Sequence[Waypoint]) -> Float[ndarray, " 3"]:
+        point = np.array(waypoints[self.next].position_m)
+        if self.next < len(waypoints) - 1:
+            return point + self.aim_m
+        way = point - waypoints[-2].position_m
+        return point + self.overshoot_m * way / max(float(np.linalg.norm(way)), 1e-6)
+
+    def _slipped(self, waypoints: Sequence[Waypoint], tcp_m: Float[ndarray, " 3"]) -> bool:
+        """Return whether the hand is beside the line between the last two way-points."""
+        if len(waypoints) < 2:
+            return False
+        start, end = (np.array(w.position_m) for w in waypoints[-2:])
+        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
+        off = (tcp_m - start) - ((tcp_m - start) @ along) * along
+        return float(np.linalg.norm(off)) > _OFF_LINE_M
+
+    def _step(self, goal: Float[ndarray, " 3"], tcp_m: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
+        """Return the wanted motion of this control step, limited in speed and smoothed."""
+        assert self.target is not None
+        if self.pause > 0:
+            self.pause -= 1
+            self.velocity_m = np.zeros(3)
+            return self.velocity_m
+        if self.rng.random() < self.style.pause_rate:
+            self.pause = int(self.rng.integers(self.style.pause_steps[0], self.style.pause_steps[1] + 1))
+        # half what was asked for, half what was reached: the hand neither ignores the arm's delay nor an obstacle
+        way = _GAIN * (goal - 0.5 * (self.target[:3] + tcp_m))
+        way *= min(1.0, self.speed_m / max(float(np.linalg.norm(way)), 1e-9))
+        self.velocity_m = self.style.smoothing * self.velocity_m + (1 - self.style.smoothing) * way
+        return self.velocity_m
+
+    def _wobble(self) -> Float[ndarray, " 3"]:
+        memory = self.style.wobble_memory
+        fresh = self.rng.normal(size=3) * self.style.wobble_m * np.sqrt(1 - memory**2)
+        self.wobble_m = memory * self.wobble_m + fresh
+        # a hand that rests on the table shakes less up and down; a hand that pauses shakes little
+        return self.wobble_m * (1.0, 1.0, 0.5) * (0.3 if self.pause else 1.0)

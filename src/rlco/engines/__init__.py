@@ -1,0 +1,1 @@
+"""Physics engines, each behind the same few methods."""

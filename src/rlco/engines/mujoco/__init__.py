@@ -1,0 +1,1 @@
+"""MuJoCo: a Panda with true kinematics, tabletop scenes and a target-pose end-effector controller."""

@@ -1,0 +1,97 @@
+"""Target-pose end-effector controller: from a delta action to joint commands.
+
+The controller integrates a *target* pose: actions add to the last target, not to the measured pose, so a tracking
+error never eats a command and the sum of the actions is where the arm goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from rlco.core.poses import quat_multiply, rpy_to_quat
+from rlco.core.scene import MAX_ROTATION_RAD, MAX_TRANSLATION_M
+from rlco.engines.mujoco import panda
+from rlco.engines.mujoco.kinematics import Kinematics
+
+WORKSPACE_LOW_M = np.array([0.28, -0.36, 0.012])
+"""The target TCP stays above this; 0.012 keeps the fingertips, 9 mm below the TCP, off the table."""
+WORKSPACE_HIGH_M = np.array([0.78, 0.36, 0.45])
+MEMORY_SIZE = 30
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the controller of one environment remembers, in one array so that it is saved and restored exactly."""
+
+    array: Float[ndarray, " 30"] = field(default_factory=lambda: np.zeros(MEMORY_SIZE))
+
+    @property
+    def target(self) -> Float[ndarray, " 7"]:
+        """Commanded TCP pose."""
+        return self.array[:7]
+
+    @property
+    def knots(self) -> Float[ndarray, "3 7"]:
+        """Joint commands at the ends of the last three control periods, oldest first [rad]."""
+        return self.array[7:28].reshape(3, panda.ARM_JOINTS)
+
+    @property
+    def gripper(self) -> Float[ndarray, " 2"]:
+        """Previous and present gripper command, each -1 (close) or +1 (open)."""
+        return self.array[28:30]
+
+
+class Controller:
+    """Turns actions into joint commands. One object serves every environment; what differs is in ``Memory``."""
+
+    def __init__(self, *, period_s: float, latency_s: float, pieces: int) -> None:
+        self.kinematics = Kinematics()
+        self._phases = [(i + 1) / pieces - latency_s / period_s for i in range(pieces)]
+        """Where along the new command each piece of the period ends; negative: still on the old command."""
+
+    def start(self, memory: Memory, tcp_offset_m: tuple[float, float, float]) -> Float[ndarray, " 7"]:
+        """Reset ``memory`` to home plus the offset, gripper closed; return the joint angles to start from."""
+        memory.target[:] = panda.HOME_POSE
+        memory.target[:3] += tcp_offset_m
+        solution = self.kinematics.solve(memory.target, seed=panda.HOME_QPOS, max_iterations=100)
+        if solution.failed:
+            raise ValueError(f"The robot cannot start at {memory.target[:3]}: out of reach by {solution.error_m:.3f} m.")
+        memory.knots[:] = solution.qpos
+        memory.gripper[:] = -1.0
+        return solution.qpos
+
+    def accept(self, memory: Memory, action: Float[ndarray, " 7"]) -> bool:
+        """Take one action into ``memory``; return whether inverse kinematics reached the target.
+
+        If it did not, the joints go as near as they get and the target becomes that pose: it does not run away.
+        """
+        target, knots = memory.target, memory.knots
+        target[:3] += np.clip(action[:3], -MAX_TRANSLATION_M, MAX_TRANSLATION_M)
+        np.clip(target[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M, out=target[:3])
+        if action[3] or action[4] or action[5]:
+            turn = rpy_to_quat(np.clip(action[3:6], -MAX_ROTATION_RAD, MAX_ROTATION_RAD).astype(np.float64))
+            target[3:] = quat_multiply(target[3:], turn)
+            target[3:] /= np.linalg.norm(target[3:])
+        solution = self.kinematics.solve(target, seed=knots[2])
+        knots[:2] = knots[1:]
+        knots[2] = solution.qpos
+        memory.gripper[0] = memory.gripper[1]
+        memory.gripper[1] = 1.0 if action[6] > 0 else -1.0
+        if solution.failed:
+            target[:] = self.kinematics.tcp_pose(solution.qpos)
+        return not solution.failed
+
+    def commands(self, memory: Memory) -> Iterator[Float[ndarray, " 9"]]:
+        """Yield the actuator command of each piece of the control period: arm angles, finger positions."""
+        knots, gripper = memory.knots, memory.gripper
+        command = np.empty(panda.ARM_JOINTS + 2)
+        for phase in self._phases:
+            start, end, along = (knots[1], knots[2], phase) if phase > 0 else (knots[0], knots[1], 1 + phase)
+            command[: panda.ARM_JOINTS] = start + along * (end - start)
+            command[panda.ARM_JOINTS :] = panda.FINGER_TRAVEL_M if gripper[int(phase > 0)] > 0 else 0.0
+            yield command

@@ -1,0 +1,1 @@
+"""Evaluation on fixed initial states, the statistics of comparisons, videos and the report."""

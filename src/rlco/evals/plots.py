@@ -1,0 +1,128 @@
+"""Plots as SVG text. The only file that draws with matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Records = Sequence[Mapping[str, Any]]
+"""Lines of a metrics file."""
+COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2")
+FAINT, INK = "#e5e7eb", "#374151"
+STYLE = {"svg.hashsalt": "rlco"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One small plot: a title and the metrics it shows."""
+
+    title: str
+    metrics: Mapping[str, str]
+    """Metric name -> label; one label alone is not drawn."""
+    unit: str = ""
+    is_log: bool = False
+
+
+RL_PANELS = (
+    Panel(title="Success in the twin, while exploring", metrics={"rl/success": ""}),
+    Panel(title="KL to the policy that collected", metrics={"rl/kl": ""}),
+    Panel(title="Clip fraction", metrics={"rl/clip_fraction": ""}),
+    Panel(title="Explained variance of the value", metrics={"rl/explained_variance": ""}),
+    Panel(title="RL loss", metrics={"rl/loss_rl": ""}),
+    Panel(title="SFT loss on the real demonstrations", metrics={"rl/loss_sft": ""}),
+    Panel(
+        title="Gradient norms",
+        metrics={"rl/grad_norm_rl": "RL term", "rl/grad_norm_sft": "beta x SFT term"},
+        is_log=True,
+    ),
+    Panel(title="Control steps of an episode", metrics={"rl/episode_steps": ""}),
+    Panel(title="Ratio error before the first update", metrics={"rl/first_ratio_error": ""}),
+)
+
+
+def rl_curves(records: Records) -> str:
+    """Return the curves of Stage II; a panel whose metrics were not logged is left out."""
+    panels = [p for p in RL_PANELS if any(name in r for name in p.metrics for r in records)]
+    return grid(panels, {"": records}, x_label="iteration") if panels else ""
+
+
+def sft_curves(stages: Mapping[str, Records]) -> str:
+    """Return the learning curves of the supervised stages, one colour each."""
+    logged = {name: records for name, records in stages.items() if any("sft/loss" in r for r in records)}
+    panels = (
+        Panel(title="SFT loss", metrics={"sft/loss": ""}, is_log=True),
+        Panel(title="Gradient norm", metrics={"sft/grad_norm": ""}, is_log=True),
+        Panel(title="Realised share of the first dataset", metrics={"sft/fraction_0": ""}),
+    )
+    return grid(panels, logged, x_label="step") if logged else ""
+
+
+def grid(panels: Sequence[Panel], stages: Mapping[str, Records], *, x_label: str) -> str:
+    """Return panels three in a row, every stage in each."""
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(11.0, 2.5 * rows + 0.3), layout="constrained")
+    axes = np.atleast_1d(np.asarray(figure.subplots(rows, 3, squeeze=False))).flatten()
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw(axis, panel, stages)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes[max(0, len(panels) - 3) : len(panels)]:
+        axis.set_xlabel(x_label, color=INK, fontsize=8)
+    if len(stages) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+    return to_svg(figure)
+
+
+def _draw(axis: Axes, panel: Panel, stages: Mapping[str, Records]) -> None:
+    several = len(panel.metrics) > 1
+    colours = iter(COLOURS * 2)
+    for stage, records in stages.items():
+        for metric, label in panel.metrics.items():
+            colour = next(colours)
+            points = [(r["step"], r[metric]) for r in records if metric in r]
+            if points:
+                steps, values = np.array(points, dtype=float).T
+                _line(axis, steps, values, colour=colour, label=label if several else stage)
+    axis.set_title(panel.title, fontsize=9.5, color=INK, loc="left")
+    if panel.is_log:
+        axis.set_yscale("log")
+    if several:
+        axis.legend(frameon=False, fontsize=8)
+    axis.grid(color=FAINT, linewidth=0.8)
+    axis.tick_params(colors=INK, labelsize=8, length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
+def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, *, colour: str, label: str) -> None:
+    """Draw the values faintly, and their running mean where there are many."""
+    width = len(values) // 20
+    if width < 2:
+        axis.plot(steps, values, color=colour, linewidth=1.5, label=label)
+        return
+    axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+    axis.plot(steps, running_mean(values, width=width), color=colour, linewidth=1.6, label=label)
+
+
+def running_mean(values: np.ndarray, *, width: int) -> np.ndarray:
+    """Return the mean of the last ``width`` values at each point (of fewer at the start)."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def to_svg(figure: Figure) -> str:
+    """Return the figure as SVG; the same figure gives the same text."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

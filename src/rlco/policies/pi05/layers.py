@@ -1,0 +1,137 @@
+"""Transformer layers of the language model and of the action expert, which attend jointly."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import GemmaConfig
+from transformers.models.gemma.modeling_gemma import (
+    GemmaMLP,
+    GemmaRMSNorm,
+    GemmaRotaryEmbedding,
+    apply_rotary_pos_emb,
+)
+
+from rlco.policies.pi05.config import PI05Config, TransformerSize
+
+Rotary = tuple[Tensor, Tensor]
+
+
+def gemma_config(config: PI05Config, size: TransformerSize) -> GemmaConfig:
+    """Return the transformers configuration of one stack."""
+    return GemmaConfig(
+        hidden_size=size.width,
+        intermediate_size=size.mlp,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        hidden_act="gelu_pytorch_tanh",
+        vocab_size=config.vocabulary,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+    )
+
+
+class Rope(nn.Module):
+    """Rotary embedding of positions, shared by both stacks."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.embedding = GemmaRotaryEmbedding(gemma_config(config, config.language))
+
+    def forward(self, x: Float[Tensor, "B T width"], position: Int[Tensor, "B T"]) -> Rotary:
+        return self.embedding(x, position)
+
+
+class Projections(nn.Module):
+    """Query, key, value and output maps of one stack in one layer."""
+
+    def __init__(self, config: PI05Config, size: TransformerSize) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(size.width, config.heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(size.width, config.kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(size.width, config.kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.heads * config.head_dim, size.width, bias=False)
+
+    def qkv(self, x: Float[Tensor, "B T width"], rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q (B, heads, T, head_dim) and k, v (B, kv_heads, T, head_dim), rotated."""
+        q, k, v = (
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = apply_rotary_pos_emb(q, k, *rotary)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "B T S"]) -> Float[Tensor, "B T width"]:
+        """Attend with a mask (True = seen) and project out."""
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.unsqueeze(1), enable_gqa=q.shape[1] != k.shape[1])
+        return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class PrefixLayer(nn.Module):
+    """A Gemma layer of the prefix. It never sees the suffix, so its keys and values can be kept."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.self_attn = Projections(config, config.language)
+        self.mlp = GemmaMLP(gemma_config(config, config.language))
+        self.input_layernorm = GemmaRMSNorm(config.language.width)
+        self.post_attention_layernorm = GemmaRMSNorm(config.language.width)
+
+    def forward(
+        self, x: Float[Tensor, "B P width"], rotary: Rotary, mask: Bool[Tensor, "B P P"]
+    ) -> tuple[Float[Tensor, "B P width"], Tensor, Tensor]:
+        """Return the layer's output and its keys and values (B, kv_heads, P, head_dim)."""
+        q, k, v = self.self_attn.qkv(self.input_layernorm(x), rotary)
+        x = x + self.self_attn.attend(q, k, v, mask)
+        return x + self.mlp(self.post_attention_layernorm(x)), k, v
+
+
+class AdaptiveNorm(nn.Module):
+    """Root-mean-square norm whose scale, shift and gate come from the flow time (pi0.5's adaRMS).
+
+    The dense map starts at zero: the gate is then zero and a layer is the identity.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, 3 * width)
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(
+        self, x: Float[Tensor, "B T width"], condition: Float[Tensor, "Bc T width"]
+    ) -> tuple[Float[Tensor, "B T width"], Float[Tensor, "Bc T width"]]:
+        """Return the normed input and the gate of the residual; ``condition`` may have batch 1."""
+        scale, shift, gate = self.dense(condition).chunk(3, dim=-1)
+        normed = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
+        return (normed * (1 + scale) + shift).to(x.dtype), gate
+
+
+class ExpertLayer(nn.Module):
+    """A layer of the action expert: attends to the kept prefix and to its own block."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.self_attn = Projections(config, config.expert)
+        self.mlp = GemmaMLP(gemma_config(config, config.expert))
+        self.input_layernorm = AdaptiveNorm(config.expert.width)
+        self.post_attention_layernorm = AdaptiveNorm(config.expert.width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T width"],
+        condition: Float[Tensor, "Bc T width"],
+        rotary: Rotary,
+        prefix: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "B T S"],
+    ) -> Float[Tensor, "B T width"]:
+        normed, gate = self.input_layernorm(x, condition)
+        q, k, v = self.self_attn.qkv(normed, rotary)
+        k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
+        x = x + gate * self.self_attn.attend(q, k, v, mask)
+        normed, gate = self.post_attention_layernorm(x, condition)
+        return x + gate * self.mlp(normed)

@@ -1,0 +1,159 @@
+"""The pi0.5 network: prefix (image, words, state) and action expert. Module names give the published key layout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+
+from rlco.policies.pi05.config import PI05Config
+from rlco.policies.pi05.layers import AdaptiveNorm, ExpertLayer, PrefixLayer, Rope
+from rlco.policies.pi05.vision import Grounding, Projector, VisionTower
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefix:
+    """What the expert and the critic read of an observation. P prefix tokens, L layers."""
+
+    key: Float[Tensor, "B L kv_heads P head_dim"]
+    value: Float[Tensor, "B L kv_heads P head_dim"]
+    is_valid: Bool[Tensor, "B P"]
+    summary: Float[Tensor, "B features"]
+    """Mean of the valid outputs, and the grounding token's output where there is one."""
+
+    def detach(self) -> Prefix:
+        """Return the same values without their gradient."""
+        return Prefix(
+            key=self.key.detach(),
+            value=self.value.detach(),
+            is_valid=self.is_valid,
+            summary=self.summary.detach(),
+        )
+
+
+class PaliGemma(nn.Module):
+    """Vision tower, projector and language model, named as in the published checkpoints."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        language = nn.Module()
+        language.layers = nn.ModuleList(PrefixLayer(config) for _ in range(config.depth))
+        language.norm = GemmaRMSNorm(config.language.width)
+        self.model = nn.Module()
+        self.model.vision_tower = VisionTower(config)
+        self.model.multi_modal_projector = Projector(config)
+        self.model.language_model = language
+        # Tied with the input embedding, which therefore has no key of its own.
+        self.lm_head = nn.Linear(config.language.width, config.vocabulary, bias=False)
+
+
+class Expert(nn.Module):
+    """Expert layers and their final norm, named as in the published checkpoints."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.depth))
+        self.model.norm = AdaptiveNorm(config.expert.width)
+
+
+def time_embedding(time: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:
+    """Return sines then cosines of the flow time, periods geometric from 4e-3 to 4 (in float64, then cast)."""
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=time.device)
+    angle = time.double()[:, None] * (2 * math.pi / (4e-3 * (4.0 / 4e-3) ** fraction))[None]
+    return torch.cat([angle.sin(), angle.cos()], dim=1).to(time.dtype)
+
+
+class PI05Network(nn.Module):
+    """``prefix`` once per observation, ``expert`` once per denoising step."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        width = config.expert.width
+        self.config = config
+        self.rope = Rope(config)
+        self.paligemma_with_expert = nn.Module()
+        self.paligemma_with_expert.paligemma = PaliGemma(config)
+        self.paligemma_with_expert.gemma_expert = Expert(config)
+        self.action_in_proj = nn.Linear(config.model_action_dim, width)
+        self.action_out_proj = nn.Linear(width, config.model_action_dim)
+        self.time_mlp_in = nn.Linear(width, width)
+        self.time_mlp_out = nn.Linear(width, width)
+        self.grounding = Grounding(config) if config.grounding_heads else None
+
+    @property
+    def summary_dim(self) -> int:
+        """Return the number of features in ``Prefix.summary``."""
+        return self.config.language.width * (2 if self.grounding else 1)
+
+    def prefix_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that only the prefix uses: frozen when the expert alone is trained."""
+        grounding = list(self.grounding.parameters()) if self.grounding else []
+        return [*self.paligemma_with_expert.paligemma.parameters(), *grounding]
+
+    def prefix(
+        self,
+        pixels: Float[Tensor, "B 3 height width"],
+        tokens: Int[Tensor, "B T"],
+        is_token: Bool[Tensor, "B T"],
+        is_word: Bool[Tensor, "B T"],
+    ) -> Prefix:
+        """Encode observations. Order: image patches, grounding token, prompt."""
+        paligemma = self.paligemma_with_expert.paligemma
+        patches = paligemma.model.multi_modal_projector(paligemma.model.vision_tower(pixels))
+        raw_words = F.embedding(tokens, paligemma.lm_head.weight)
+        scaled_words = raw_words * self.config.language.width**0.5
+        parts = [patches, scaled_words]
+        if self.grounding is not None:
+            parts.insert(1, self.grounding(pixels, scaled_words, is_word))
+        x = torch.cat(parts, dim=1)
+        ones = is_token.new_ones(len(tokens), x.shape[1] - tokens.shape[1])
+        is_valid = torch.cat([ones, is_token], dim=1)
+        rotary = self.rope(x, is_valid.cumsum(1) - 1)
+        mask = is_valid[:, None, :].expand(-1, x.shape[1], -1)
+        keys, values = [], []
+        for layer in paligemma.model.language_model.layers:
+            x, k, v = layer(x, rotary, mask)
+            keys.append(k)
+            values.append(v)
+        x = paligemma.model.language_model.norm(x)
+        weight = is_valid.unsqueeze(-1).to(x.dtype)
+        summary = [(x * weight).sum(1) / weight.sum(1)]
+        if self.grounding is not None:
+            summary.append(x[:, patches.shape[1]])
+        return Prefix(
+            key=torch.stack(keys, dim=1),
+            value=torch.stack(values, dim=1),
+            is_valid=is_valid,
+            summary=torch.cat(summary, dim=1),
+        )
+
+    def expert(
+        self, noisy: Float[Tensor, "B N H A"], time: Float[Tensor, "Bt N"], prefix: Prefix
+    ) -> tuple[Float[Tensor, "B N H A"], Float[Tensor, "B N H width"]]:
+        """Return the velocity and the expert's features for N noisy chunks per observation.
+
+        The N chunks share the prefix and do not see each other. ``time`` has batch 1 when all samples share it.
+        """
+        B, N, H, _ = noisy.shape
+        expert = self.paligemma_with_expert.gemma_expert.model
+        embedded = time_embedding(time.flatten(), self.config.expert.width)
+        condition = F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(embedded))))
+        condition = condition.unflatten(0, time.shape).repeat_interleave(H, dim=1)
+        x = self.action_in_proj(noisy).flatten(1, 2)
+        valid = prefix.is_valid.sum(1, keepdim=True)
+        rotary = self.rope(x, valid + torch.arange(H, device=x.device).repeat(N)[None])
+        block = torch.eye(N, dtype=torch.bool, device=x.device).repeat_interleave(H, 0).repeat_interleave(H, 1)
+        mask = torch.cat(
+            [prefix.is_valid[:, None].expand(-1, N * H, -1), block[None].expand(B, -1, -1)], dim=2
+        )
+        for index, layer in enumerate(expert.layers):
+            x = layer(x, condition, rotary, (prefix.key[:, index], prefix.value[:, index]), mask)
+        x, _ = expert.norm(x, condition)
+        features = x.unflatten(1, (N, H))
+        return self.action_out_proj(features), features

@@ -1,0 +1,191 @@
+"""pi0.5 as a policy: supervised loss, sampling, scoring. One prefix function and one expert function serve all three.
+
+Letters: B batch, N flow copies, K denoising steps, H horizon, A padded action dimension, S state.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from rlco.algos.flow import chain_entropy, chain_log_prob, draw_time, flow_loss, interpolate, time_grid
+from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
+from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.data.normalise import Normaliser
+from rlco.policies.pi05.config import PI05Config
+from rlco.policies.pi05.heads import NoiseHead, ValueHead
+from rlco.policies.pi05.network import PI05Network, Prefix
+from rlco.policies.pi05.tokenizer import bin_rows, prompts, structured_bins
+from rlco.policies.pi05.vision import to_pixels
+
+Trainable = Literal["all", "expert"]
+_PREFIX_KEYS = ("key", "value", "is_valid", "summary")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Codec:
+    """How raw SI values become network values, and back. Part of a checkpoint."""
+
+    state: Normaliser
+    action: Normaliser
+
+
+class PI05Policy(nn.Module):
+    """See ``rlco.core.policy.Policy``."""
+
+    def __init__(self, config: PI05Config, codec: Codec, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.codec = codec
+        self.trainable: Trainable = "all"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = PI05Network(config)
+            self.noise_head = NoiseHead(config)
+            self.value_head = ValueHead(self.network.summary_dim, state_dim=STATE_DIM)
+        with torch.no_grad():
+            embedding = self.network.paligemma_with_expert.paligemma.lm_head.weight
+            if config.vocabulary <= 1024:  # the built-in tokenizer
+                embedding[bin_rows()] = structured_bins(config.language.width).to(embedding.dtype)
+        # Noise is added only to what is executed: the rest is moved along the flow without it.
+        counts = torch.zeros(config.horizon, config.model_action_dim, dtype=torch.bool)
+        counts[: config.executed, :ACTION_DIM] = True
+        self.register_buffer("stochastic", counts, persistent=False)
+
+    @property
+    def horizon(self) -> int:
+        """Return H, the predicted control steps."""
+        return self.config.horizon
+
+    @property
+    def executed(self) -> int:
+        """Return how many control steps of a chunk are executed."""
+        return self.config.executed
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Return the shape (H, A) of one sample's initial noise."""
+        return self.config.horizon, self.config.model_action_dim
+
+    def set_trainable(self, part: Trainable) -> None:
+        """Train everything, or the action expert and the heads alone (the prefix is then constant)."""
+        self.trainable = part
+        for parameter in self.network.prefix_parameters():
+            parameter.requires_grad_(part == "all")
+
+    def encode(self, observation: Observation) -> Prefix:
+        """Return the prefix of observations, without gradient where the prefix is not trained."""
+        frozen = self.trainable == "expert"
+        with torch.no_grad() if frozen else nullcontext():
+            ids, is_token, is_word = prompts(
+                observation.instruction,
+                self.codec.state.do(observation.state),
+                length=self.config.prompt_length,
+            )
+            pixels = to_pixels(observation.image, size=self.config.image_size)
+            return self.network.prefix(pixels, ids, is_token, is_word)
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator, prefix: Prefix | None = None
+    ) -> Float[Tensor, " B"]:
+        """Return the flow-matching loss ||v(x_t, t) - (noise - action)||^2 of each sample.
+
+        Mean over real action dimensions and unpadded steps only. ``prefix`` saves encoding where it is known.
+        """
+        prefix = self.encode(batch.observation) if prefix is None else prefix
+        action = self._padded(self.codec.action.do(batch.action))[:, None]
+        shape = (len(batch), self.config.flow_copies)
+        time = draw_time(shape, generator=generator)
+        noise = torch.randn(*shape, *self.noise_shape, generator=generator)
+        velocity, _ = self.network.expert(interpolate(action, noise, time), time, prefix)
+        counts = (~batch.is_pad)[..., None] & (torch.arange(self.config.model_action_dim) < ACTION_DIM)
+        return flow_loss(velocity, noise - action, counts)
+
+    def sample(
+        self,
+        observation: Observation,
+        *,
+        explore: bool,
+        generator: torch.Generator,
+        noise: Float[Tensor, "B H A"] | None = None,
+    ) -> Sample:
+        """Draw chunks by K Euler steps from noise; ``explore`` makes every step Gaussian (Flow-Noise).
+
+        ``noise`` is the initial noise where the caller draws it itself (evaluation on fixed states).
+        """
+        prefix = self.encode(observation)
+        x = torch.randn(len(observation), *self.noise_shape, generator=generator) if noise is None else noise
+        grid = time_grid(self.config.denoise_steps)
+        chain, means, stds = [x], [], []
+        for t, t_next in zip(grid[:-1], grid[1:], strict=True):
+            mean, std = self._step(x[:, None], t.view(1, 1), (t - t_next).view(1, 1), prefix)
+            means.append(mean[:, 0])
+            stds.append(std[:, 0])
+            x = mean[:, 0]
+            if explore:
+                draw = torch.randn(x.shape, generator=generator)
+                x = torch.where(self.stochastic, x + std[:, 0] * draw, x)
+            chain.append(x)
+        log_prob = chain_log_prob(torch.stack(chain, 1), torch.stack(means, 1), torch.stack(stds, 1), self.stochastic)
+        trace = {"chain": torch.stack(chain, 1), "time": grid.expand(len(observation), -1)}
+        if self.trainable == "expert":
+            trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
+        return Sample(
+            action=self.codec.action.undo(x[..., :ACTION_DIM]),
+            log_prob=log_prob,
+            value=self._value(prefix, observation),
+            trace=trace,
+        )
+
+    def evaluate(self, observation: Observation, trace: Trace) -> Evaluation:
+        """Score drawn chains under the present parameters: the K steps of a chain in one pass.
+
+        Raises ``ValueError`` if the chain was drawn on another time grid.
+        """
+        if not torch.equal(trace["time"][0], time_grid(self.config.denoise_steps)):
+            raise ValueError(f"The chain was drawn on the time grid {trace['time'][0].tolist()}, not on this policy's.")
+        prefix = self._prefix_of(observation, trace)
+        grid = trace["time"][:1]
+        mean, std = self._step(trace["chain"][:, :-1], grid[:, :-1], grid[:, :-1] - grid[:, 1:], prefix)
+        return Evaluation(
+            log_prob=chain_log_prob(trace["chain"], mean, std, self.stochastic),
+            entropy=chain_entropy(std, self.stochastic),
+            value=self._value(prefix, observation),
+        )
+
+    def value(self, observation: Observation) -> Float[Tensor, " B"]:
+        """Return V(s) alone, for bootstrapping."""
+        return self._value(self.encode(observation), observation)
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that only the value uses."""
+        return list(self.value_head.parameters())
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Return every other trainable parameter."""
+        critic = {id(p) for p in self.critic_parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in critic]
+
+    def _prefix_of(self, observation: Observation, trace: Trace) -> Prefix:
+        if self.trainable == "expert" and "prefix_key" in trace:
+            return Prefix(**{name: trace[f"prefix_{name}"] for name in _PREFIX_KEYS})
+        return self.encode(observation)
+
+    def _step(
+        self, x: Float[Tensor, "B N H A"], t: Float[Tensor, "1 N"], dt: Float[Tensor, "1 N"], prefix: Prefix
+    ) -> tuple[Float[Tensor, "B N H A"], Float[Tensor, "B N H A"]]:
+        """Return mean x - dt v(x, t) and standard deviation of one denoising step."""
+        velocity, features = self.network.expert(x, t, prefix)
+        return x - dt[..., None, None] * velocity, self.noise_head(features.detach())
+
+    def _value(self, prefix: Prefix, observation: Observation) -> Float[Tensor, " B"]:
+        return self.value_head(prefix.summary, self.codec.state.do(observation.state).clamp(-1.5, 1.5))
+
+    def _padded(self, action: Float[Tensor, "B H 7"]) -> Float[Tensor, "B H A"]:
+        return F.pad(action, (0, self.config.model_action_dim - ACTION_DIM))

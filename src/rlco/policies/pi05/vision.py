@@ -1,0 +1,102 @@
+"""What the policy sees: the SigLIP tower, its projector, and the optional grounding token of the nano sizes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from rlco.policies.pi05.config import PI05Config
+
+
+class VisionTower(nn.Module):
+    """SigLIP without its pooling head; the wrapper exists for the published key layout."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.vision_model = SiglipVisionModel(
+            SiglipVisionConfig(
+                hidden_size=config.vision.width,
+                intermediate_size=config.vision.mlp,
+                num_hidden_layers=config.vision_depth,
+                num_attention_heads=config.vision_heads,
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                vision_use_head=False,
+                attn_implementation="sdpa",
+            )
+        )
+
+    def forward(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B patches width"]:
+        return self.vision_model(pixels).last_hidden_state
+
+
+class Projector(nn.Module):
+    """Vision width to language width."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.vision.width, config.language.width)
+
+    def forward(self, features: Float[Tensor, "B patches vision"]) -> Float[Tensor, "B patches width"]:
+        return self.linear(features)
+
+
+class Grounding(nn.Module):
+    """One token that says where the words are in the image.
+
+    The task's words make a query per head, the query scores a 4-pixel feature map, and a spatial softmax gives the
+    expected place and the feature there. Plain small vision transformers do not learn to find a named object from the
+    few images a small policy is trained on; this token does, and is the nano sizes' documented departure.
+    """
+
+    def __init__(self, config: PI05Config, *, channels: int = 40) -> None:
+        super().__init__()
+        heads, width = config.grounding_heads, config.language.width
+        self.heads = heads
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 32, 4, stride=4),
+            nn.GELU(approximate="tanh"),
+            nn.Conv2d(32, channels, 3, padding=1),
+            nn.GELU(approximate="tanh"),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GELU(approximate="tanh"),
+        )
+        self.query = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(approximate="tanh"), nn.Linear(width, heads * channels)
+        )
+        self.out = nn.Linear(heads * (2 + channels), width)
+        cells = config.image_size // 4
+        axis = torch.linspace(-1, 1, cells)
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "B 3 height width"],
+        words: Float[Tensor, "B T width"],
+        is_word: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B 1 width"]:
+        features = self.stem(pixels).permute(0, 2, 3, 1).flatten(1, 2)
+        weight = is_word.unsqueeze(-1).to(words.dtype)
+        mean = (words * weight).sum(1) / weight.sum(1).clamp(min=1)
+        query = self.query(mean).unflatten(1, (self.heads, -1))
+        attention = (query @ features.transpose(1, 2)).softmax(-1)
+        place = attention @ self.grid
+        content = attention @ features
+        return self.out(torch.cat([place.flatten(1), content.flatten(1)], dim=1)).unsqueeze(1)
+
+
+def to_pixels(image: UInt8[Tensor, "B height width 3"], *, size: int) -> Float[Tensor, "B 3 size size"]:
+    """Scale to [-1, 1] and resize with centred padding where the size differs (bilinear)."""
+    pixels = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    height, width = pixels.shape[-2:]
+    if (height, width) == (size, size):
+        return pixels
+    ratio = size / max(height, width)
+    shape = (int(height * ratio), int(width * ratio))
+    pixels = F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False, antialias=ratio < 1)
+    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
+    return F.pad(pixels, (left, size - shape[1] - left, top, size - shape[0] - top), value=-1.0)

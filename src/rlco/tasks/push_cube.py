@@ -1,0 +1,182 @@
+"""Push the cube that the instruction names, out of three, straight ahead into the goal strip.
+
+The robot's base is at the origin and looks along +x, the pushing direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from rlco.core.errors import unknown_name
+from rlco.core.rng import numpy_generator
+from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, SceneSpec, rows
+from rlco.tasks.contract import CLOSE, Stage, Waypoint
+
+COLOURS: dict[str, RGB] = {
+    "purple": (0.50, 0.15, 0.78),
+    "yellow": (0.95, 0.85, 0.10),
+    "pink": (1.00, 0.50, 0.75),
+    "orange": (0.95, 0.42, 0.05),
+    "green": (0.12, 0.65, 0.25),
+}
+REAL_COLOURS = ("purple", "yellow", "pink")
+"""The cubes that exist where real demonstrations are recorded; orange and green are never seen there."""
+PLACES = ("left", "middle", "right")
+CUBES = tuple(f"cube_{place}" for place in PLACES)
+REACH, PUSH = 0, 1
+"""Indices of the stages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PushCube:
+    """The task's numbers. Lengths in metres."""
+
+    name: str = "push-cube"
+    control_hz: float = 5.0
+    max_steps: int = 60
+    hold_steps: int = 1
+    """A pushed cube stops with the hand: there is nothing to settle after it has crossed the line."""
+    needs_touching: bool = False
+    edge_m: float = 0.05
+    row_x_m: float = 0.50
+    spacing_m: float = 0.15
+    jitter_m: float = 0.025
+    """Half of the 5 x 5 cm square in which each cube is placed."""
+    goal_x_m: float = 0.66
+    """The goal of a cube is (goal_x_m, its own first y)."""
+    band_m: float = 0.05
+    """A cube farther than this from its goal sideways is not a success."""
+    goal_half_m: tuple[float, float] = (0.03, 0.26)
+    push_margin_m: float = 0.02
+    """The pushing point is half a cube and this behind the cube's centre."""
+    gate_m: float = 0.05
+    """The placing reward counts only with the TCP this close to the pushing point."""
+    contact_radius_m: float = 0.05
+    """The pushing stage starts with the TCP this close to the pushing point."""
+    push_height_m: float = 0.022
+    """TCP height in the expert's push: the fingertips are 1.3 cm above the table."""
+
+    @property
+    def scene(self) -> SceneSpec:
+        """Three cubes, a dark strip, and a camera in front that looks back at the robot over the cubes."""
+        half = self.edge_m / 2
+        cubes = (ObjectSpec(name=name, half_size_m=(half, half, half), mass_kg=0.1, friction=0.5) for name in CUBES)
+        strip = MarkerSpec(
+            name="goal", centre_m=(self.goal_x_m, 0.0), half_size_m=self.goal_half_m, rgb=(0.16, 0.16, 0.20)
+        )
+        camera = CameraSpec(position_m=(1.22, 0.34, 0.66), target_m=(0.51, 0.01, 0.02), fovy_deg=36.0)
+        return SceneSpec(objects=tuple(cubes), markers=(strip,), camera=camera)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Go behind the cube, then push it."""
+        return Stage(name="reach", free_space=True), Stage(name="push", free_space=False)
+
+    def sample_initial_state(
+        self, rng: np.random.Generator, *, colours: Sequence[str] | None = None, name: str | None = None
+    ) -> InitialState:
+        """Draw three of ``colours`` (all by default) in random order, places within their squares, and a target."""
+        chosen = rng.permutation(_known(colours))[: len(CUBES)]
+        place = int(rng.integers(len(CUBES)))
+        name = name or f"{self.name}/drawn/{rng.integers(1 << 62):016x}"
+        return self._state(rng, name=name, colours=[str(c) for c in chosen], place=place)
+
+    def fixed_states(
+        self, count: int, *, seed: int, prefix: str, colours: Sequence[str] | None = None
+    ) -> list[InitialState]:
+        """Return ``count`` starts in which every target place and every target colour is equally frequent."""
+        known = _known(colours)
+        return [self._fixed_state(i, seed=seed, prefix=prefix, colours=known) for i in range(count)]
+
+    def check(self, state: InitialState) -> None:
+        """Raise ``ValueError`` if ``state`` is not a start of this task."""
+        complete = set(state.object_pose) == set(state.object_rgb) == set(CUBES)
+        if state.task != self.name or not complete or state.labels.get("target") not in CUBES:
+            raise ValueError(f"'{state.name}' is not an initial state of '{self.name}'.")
+
+    def succeeded(self, facts: Facts) -> Bool[ndarray, " E"]:
+        """Return where the named cube's centre is beyond its goal's, and inside the band."""
+        cube, goal = self._target(facts)[:, :2], self._goal(facts)
+        return (cube[:, 0] >= goal[:, 0]) & (np.abs(cube[:, 1] - goal[:, 1]) <= self.band_m)
+
+    def dense_reward(self, facts: Facts, success: Bool[ndarray, " E"]) -> Float[ndarray, " E"]:
+        """Return (r_reach + r_place) / 3, and 1 on success (eqs. 10-12, divided by their maximum).
+
+        r_reach = 1 - tanh(5 |p_tcp - p_push|); r_place = 1 - tanh(5 |p_cube - p_goal|) in the plane, only near p_push.
+        """
+        to_push = np.linalg.norm(facts.tcp_pose[:, :3] - self.pushing_point(facts), axis=-1)
+        to_goal = np.linalg.norm(self._target(facts)[:, :2] - self._goal(facts), axis=-1)
+        reach = 1.0 - np.tanh(5.0 * to_push)
+        place = np.where(to_push <= self.gate_m, 1.0 - np.tanh(5.0 * to_goal), 0.0)
+        return np.where(success, 1.0, (reach + place) / 3.0)
+
+    def stage(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return ``PUSH`` where the TCP is near the pushing point, else ``REACH``."""
+        distance = np.linalg.norm(facts.tcp_pose[:, :3] - self.pushing_point(facts), axis=-1)
+        return np.where(distance <= self.contact_radius_m, PUSH, REACH)
+
+    def reference_object(self, state: InitialState, stage: int) -> str:
+        """Return the named cube, in both stages."""
+        del stage
+        return state.labels["target"]
+
+    def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
+        """Return: above a point behind the cube, down, and through to 3 cm beyond the goal."""
+        x, y, _ = state.object_pose[state.labels["target"]][:3]
+        behind, low = x - self.edge_m / 2 - 0.055, self.push_height_m
+        end = self.goal_x_m - self.edge_m / 2 + 0.02  # the fingers are 1 cm thick: the cube ends 3 cm beyond
+        return (
+            Waypoint(position_m=(behind, y, 0.10), gripper=CLOSE, stage=REACH, tolerance_m=0.015),
+            Waypoint(position_m=(behind, y, low), gripper=CLOSE, stage=REACH),
+            Waypoint(position_m=(end, y, low), gripper=CLOSE, stage=PUSH),
+        )
+
+    def pushing_point(self, facts: Facts) -> Float[ndarray, "E 3"]:
+        """Return p_push: behind the named cube's centre by half a cube and the margin."""
+        point = self._target(facts)[:, :3].copy()
+        point[:, 0] -= self.edge_m / 2 + self.push_margin_m
+        return point
+
+    def _target(self, facts: Facts) -> Float[ndarray, "E 7"]:
+        return rows(facts, [state.labels["target"] for state in facts.initial])
+
+    def _goal(self, facts: Facts) -> Float[ndarray, "E 2"]:
+        return np.array([[self.goal_x_m, state.object_pose[state.labels["target"]][1]] for state in facts.initial])
+
+    def _fixed_state(self, index: int, *, seed: int, prefix: str, colours: list[str]) -> InitialState:
+        rng = numpy_generator(seed, self.name, prefix, index)
+        place, target = index % len(CUBES), colours[index // len(CUBES) % len(colours)]
+        row = [str(c) for c in rng.permutation([c for c in colours if c != target])[: len(CUBES) - 1]]
+        row.insert(place, target)
+        return self._state(rng, name=f"{self.name}/{prefix}/{index:04d}", colours=row, place=place)
+
+    def _state(self, rng: np.random.Generator, *, name: str, colours: list[str], place: int) -> InitialState:
+        jitter = rng.uniform(-self.jitter_m, self.jitter_m, size=(len(CUBES), 2))
+        pose, rgb = {}, {}
+        for i, cube in enumerate(CUBES):
+            x, y = self.row_x_m + jitter[i, 0], self.spacing_m * (1 - i) + jitter[i, 1]
+            pose[cube] = (float(x), float(y), self.edge_m / 2, 1.0, 0.0, 0.0, 0.0)
+            rgb[cube] = COLOURS[colours[i]]
+        return InitialState(
+            name=name,
+            task=self.name,
+            instruction=f"push the {colours[place]} cube",
+            object_pose=pose,
+            object_rgb=rgb,
+            labels={"target": CUBES[place], "colour": colours[place], "place": PLACES[place]},
+        )
+
+
+def _known(colours: Sequence[str] | None) -> list[str]:
+    names = list(COLOURS if colours is None else colours)
+    for name in names:
+        if name not in COLOURS:
+            raise unknown_name("cube colour", name, COLOURS)
+    if len(set(names)) < len(CUBES):
+        raise ValueError(f"Push-cube needs at least {len(CUBES)} different colours, got {len(set(names))}.")
+    return names

@@ -1,0 +1,69 @@
+"""Training state on disk: complete or absent, the newest found again by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlco.core.files import fingerprint, replace_folder, write_json
+
+STATE = "state.pt"
+
+
+def save_training_state(folder: Path, step: int, state: Mapping[str, Any], *, keep: int = 2) -> None:
+    """Write ``folder/checkpoints/<step>`` and point ``last`` at it; older ones beyond ``keep`` are removed."""
+    root = folder / "checkpoints"
+    replace_folder(root / f"{step:06d}", lambda tmp: torch.save({"step": step, **state}, tmp / STATE))
+    link = root / "last.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"{step:06d}")
+    os.replace(link, root / "last")
+    for old in sorted(p for p in root.iterdir() if p.name.isdigit())[:-keep]:
+        shutil.rmtree(old)
+
+
+def load_training_state(folder: Path) -> dict[str, Any] | None:
+    """Return the newest complete state, or None."""
+    path = folder / "checkpoints" / "last" / STATE
+    # our own file, which also holds plain Python state (generators, the world): not only tensors
+    return torch.load(path, weights_only=False) if path.exists() else None
+
+
+def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``folder/config.json`` once. Raises ``ValueError`` if the folder belongs to another configuration."""
+    path = folder / "config.json"
+    if path.exists() and (folder / "checkpoints").exists():
+        then = json.loads(path.read_text())
+        now = json.loads(json.dumps(dict(config), default=str))
+        if fingerprint(then) != fingerprint(now):
+            changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
+            raise ValueError(
+                f"'{folder}' holds a run of another configuration (differs in: {', '.join(changed)}). "
+                "Use another folder, or delete that one."
+            )
+        return
+    write_json(path, dict(config))
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the dump."""
+
+
+def require_finite(loss: Tensor, *, folder: Path, step: int, dump: Mapping[str, Any]) -> None:
+    """Stop with a dump of what made a loss NaN or infinite."""
+    if bool(torch.isfinite(loss).all()):
+        return
+    path = folder / f"nan-step{step:06d}.pt"
+    torch.save({"step": step, **dump}, path)
+    parts = {k: "not finite" for k, v in dump.items() if isinstance(v, Tensor) and not torch.isfinite(v).all()}
+    raise NonFiniteLossError(
+        f"The loss is {float(loss.detach().sum())} at step {step}; inputs not finite: {sorted(parts) or 'none'}. "
+        f"The batch is in '{path}'. The last checkpoint is intact."
+    )

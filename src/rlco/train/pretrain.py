@@ -1,0 +1,220 @@
+"""Pretrain the nano base: find a named thing in any picture, and reach for it.
+
+It plays the part of the public weights that large models start from. It never sees a task's world or the stand-in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlco.core.files import write_atomic
+from rlco.core.rng import numpy_generator, seed_of
+from rlco.data.augment import ColourJitter
+from rlco.data.normalise import Normaliser
+from rlco.engines.mujoco.randomised import Pictures, render_pictures
+from rlco.policies.checkpoint import new_policy
+from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.train.captions import PLACE_HALF_M, caption_batch
+from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.log import MetricsLog
+
+Progress = Callable[[int, int], None]
+
+BASE_CODEC = Codec(
+    state=Normaliser(
+        low=(0.25, -0.36, 0.0, -0.5, -0.5, -0.5, 0.0, -1.0), high=(0.81, 0.36, 0.36, 0.5, 0.5, 0.5, 0.08, 1.0)
+    ),
+    action=Normaliser(low=(-0.05,) * 3 + (-0.1,) * 3 + (-1.0,), high=(0.05,) * 3 + (0.1,) * 3 + (1.0,)),
+)
+"""Every policy that starts from the base keeps its units, whatever data it is tuned on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """How the shipped base was made."""
+
+    policy: str = "pi05-nano"
+    looks: int = 800
+    """Tables, lamps and cameras."""
+    pictures_per_look: int = 40
+    held_out_looks: int = 20
+    steps: int = 4000
+    batch_size: int = 64
+    lr: float = 1.5e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    place_weight: float = 2.0
+    workers: int = 2
+    save_every: int = 500
+    log_every: int = 20
+    seed: int = 0
+
+
+class PlaceReader(nn.Module):
+    """Reads the named thing's place from the prefix. Dropped after pretraining."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(features, 3)
+
+    def forward(self, summary: Tensor) -> Tensor:
+        return self.out(summary)
+
+
+def render_all(config: PretrainConfig, *, folder: Path, image_size: int, progress: Progress | None = None) -> Pictures:
+    """Render every look, held-out ones last, in parallel; finished shards in ``folder`` are used again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    render = partial(_shard, folder=folder, config=config, image_size=image_size)
+    looks = range(config.looks + config.held_out_looks)
+    parts = []
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        for done, part in enumerate(pool.map(render, looks, chunksize=8)):
+            parts.append(part)
+            if progress is not None:
+                progress(done + 1, len(looks))
+    return Pictures.concatenate(parts)
+
+
+def _shard(look: int, *, folder: Path, config: PretrainConfig, image_size: int) -> Pictures:
+    path = folder / f"look-{look:05d}.npz"
+    if path.exists():
+        with np.load(path) as arrays:
+            return Pictures(**arrays)
+    pictures = render_pictures(look=look, count=config.pictures_per_look, seed=config.seed, image_size=image_size)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **{name: getattr(pictures, name) for name in pictures.__slots__})
+
+    write_atomic(path, write)
+    return pictures
+
+
+def run_pretrain(
+    config: PretrainConfig, *, folder: Path, progress: Progress | None = None
+) -> tuple[PI05Policy, dict[str, float]]:
+    """Render, train and return the base with its held-out figures; resumes from ``folder``."""
+    claim_folder(folder, asdict(config))
+    policy = new_policy(config.policy, BASE_CODEC, seed=seed_of(config.seed, "weights"))
+    size = policy.config.image_size
+    pictures = render_all(config, folder=folder / "pictures", image_size=size, progress=progress)
+    reader = PlaceReader(policy.network.summary_dim)
+    modules = nn.ModuleDict({"policy": policy, "reader": reader})
+    optimiser = torch.optim.AdamW(
+        [p for p in modules.parameters() if p.requires_grad],
+        lr=config.lr,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    trained = config.looks * config.pictures_per_look
+    rng, noise = numpy_generator(config.seed, "pretrain"), torch.Generator().manual_seed(seed_of(config.seed, "flow"))
+    step = _restore(folder, modules, optimiser, rng, noise)
+    with MetricsLog(folder, resume_step=step) as log:
+        while step < config.steps:
+            for group in optimiser.param_groups:
+                group["lr"] = _rate(step, config)
+            figures = _update(modules, optimiser, pictures, rng.integers(0, trained, config.batch_size), rng, noise, config)
+            require_finite(figures["pretrain/loss"], folder=folder, step=step, dump={"step": torch.tensor(step)})
+            step += 1
+            if step % config.log_every == 0:
+                log.write(step, {name: float(value) for name, value in figures.items()})
+            if step % config.save_every == 0 or step == config.steps:
+                held_out = measure(modules, pictures, range(trained, len(pictures.image)), config)
+                log.write(step, held_out)
+                save_training_state(folder, step, _state(modules, optimiser, rng, noise))
+            if progress is not None:
+                progress(step, config.steps)
+    policy.eval()
+    return policy, measure(modules, pictures, range(trained, len(pictures.image)), config)
+
+
+def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: PretrainConfig) -> dict[str, float]:
+    """Return errors on looks that were not trained on: place [cm], and first commanded step of a reach [cm]."""
+    policy = modules["policy"]
+    assert isinstance(policy, PI05Policy)
+    rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
+    batch, place = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
+    with torch.no_grad():
+        prefix = policy.encode(batch.observation)
+        error = (modules["reader"](prefix.summary) - place) * torch.from_numpy(PLACE_HALF_M).float()
+        flat = error[:, :2].norm(dim=1)
+        action = policy.sample(batch.observation, explore=False, generator=generator).action
+    reach = ~batch.is_pad[:, 0]
+    moved = (action[reach] - batch.action[reach])[:, :4, :3].sum(1).norm(dim=1)
+    still = batch.action[reach][:, :4, :3].sum(1).norm(dim=1)
+    return {
+        "held_out/place_cm": 100 * float(flat.median()),
+        "held_out/place_p90_cm": 100 * float(flat.quantile(0.9)),
+        "held_out/reach_cm": 100 * float(moved.median()),
+        "held_out/reach_motion_cm": 100 * float(still.median()),
+    }
+
+
+def _update(  # noqa: PLR0913  (one training step, all of it)
+    modules: nn.ModuleDict,
+    optimiser: torch.optim.Optimizer,
+    pictures: Pictures,
+    index: np.ndarray,
+    rng: np.random.Generator,
+    noise: torch.Generator,
+    config: PretrainConfig,
+) -> dict[str, Tensor]:
+    policy = modules["policy"]
+    assert isinstance(policy, PI05Policy)
+    batch, place = caption_batch(pictures, index, horizon=policy.horizon, rng=rng)
+    image = ColourJitter()(batch.observation.image, generator=noise)
+    batch = replace(batch, observation=replace(batch.observation, image=image))
+    prefix = policy.encode(batch.observation)
+    place_loss = nn.functional.smooth_l1_loss(modules["reader"](prefix.summary), place, beta=0.1)
+    flow = policy.loss(batch, generator=noise, prefix=prefix).mean()
+    loss = flow + config.place_weight * place_loss
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+    optimiser.step()
+    return {"pretrain/loss": loss.detach(), "pretrain/flow": flow.detach(), "pretrain/place": place_loss.detach()}
+
+
+def _rate(step: int, config: PretrainConfig) -> float:
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    return config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+
+
+def _state(
+    modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, rng: np.random.Generator, noise: torch.Generator
+) -> dict[str, Any]:
+    return {
+        "modules": modules.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "rng": rng.bit_generator.state,
+        "noise": noise.get_state(),
+    }
+
+
+def _restore(
+    folder: Path,
+    modules: nn.ModuleDict,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    noise: torch.Generator,
+) -> int:
+    state = load_training_state(folder)
+    if state is None:
+        return 0
+    modules.load_state_dict(state["modules"])
+    optimiser.load_state_dict(state["optimiser"])
+    rng.bit_generator.state = state["rng"]
+    noise.set_state(state["noise"])
+    return int(state["step"])

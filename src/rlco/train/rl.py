@@ -1,0 +1,300 @@
+"""Stage II of RL-Co: PPO in the twin plus beta times the supervised loss on the real demonstrations (eq. 8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rlco.algos.gae import explained_variance, gae
+from rlco.algos.ppo import PolicyLoss, normalised, policy_loss, value_loss
+from rlco.core.policy import Evaluation, Observation
+from rlco.core.rng import seed_of
+from rlco.policies.pi05.policy import PI05Policy
+from rlco.rollout.collect import Collector, Experience
+from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.log import MetricsLog
+from rlco.train.real_term import RealTerm
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RLConfig:
+    """Stage II. One decision is one executed action chunk."""
+
+    iterations: int = 40
+    num_envs: int = 64
+    decisions: int = 12
+    """Per environment and iteration."""
+    trainable: Literal["all", "expert"] = "expert"
+    beta: float = 1.0
+    """Weight of the supervised loss on the real demonstrations; 0 is plain RL."""
+    sft_batch_size: int = 128
+    """Real samples per update, whatever the PPO minibatch."""
+    epochs: int = 2
+    minibatch: int = 256
+    clip: float = 0.2
+    value_clip: float = 0.2
+    kl_stop: float = 0.1
+    """Leave an iteration's updates when a minibatch's KL estimate is above this."""
+    discount: float = 0.99
+    lam: float = 0.95
+    entropy: float = 0.0
+    lr: float = 1e-4
+    value_lr: float = 1e-3
+    clip_grad: float = 1.0
+    critic_warmup: int = 1
+    """First iterations in which only the critic learns."""
+    reward: Literal["sparse", "dense"] = "sparse"
+    save_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise ValueError(f"beta must be 0 or more, got {self.beta}.")
+        for name in ("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"RLConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        if not 0 < self.clip < 1:
+            raise ValueError(f"RLConfig.clip must be in (0, 1), got {self.clip}.")
+
+    @property
+    def gradient_samples(self) -> int:
+        """Return how many samples give a gradient to the policy over the whole stage, at most (no early KL stop)."""
+        per_iteration = self.num_envs * self.decisions
+        updates = -(-per_iteration // self.minibatch) * self.epochs
+        real = updates * self.sft_batch_size if self.beta > 0 else 0
+        return (self.iterations - self.critic_warmup) * (per_iteration * self.epochs + real)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Minibatch:
+    """Decisions to learn from."""
+
+    observation: Observation
+    trace: dict[str, Tensor]
+    old_log_prob: Tensor
+    old_value: Tensor
+    advantage: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageLoss:
+    """The terms of one update. ``total = rl + beta * sft + critic``."""
+
+    rl: Tensor
+    sft: Tensor
+    critic: Tensor
+    total: Tensor
+    ppo: PolicyLoss
+    evaluation: Evaluation
+
+
+class StageTwo:
+    """One iteration at a time: collect, then update. ``state_dict`` continues exactly."""
+
+    def __init__(
+        self, policy: PI05Policy, collector: Collector, real_term: RealTerm | None, config: RLConfig
+    ) -> None:
+        if (real_term is None) != (config.beta == 0):
+            raise ValueError(f"beta is {config.beta}, but real demonstrations were {'not ' * (real_term is None)}given.")
+        self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
+        self.iteration = 0
+        self.gradient_samples = 0
+        self.generator = torch.Generator().manual_seed(seed_of(config.seed, "stage-two"))
+        self.actor = policy.actor_parameters()
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": self.actor, "lr": config.lr},
+                {"params": policy.critic_parameters(), "lr": config.value_lr},
+            ],
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            fused=True,
+        )
+
+    def iterate(self) -> dict[str, float]:
+        """Run one iteration and return its figures."""
+        start = time.perf_counter()
+        experience = self.collector.collect(
+            self.policy, decisions=self.config.decisions, generator=self.generator
+        )
+        collected = time.perf_counter()
+        figures = self._update(experience)
+        self.iteration += 1
+        rollout = experience.rollout
+        finished = max(experience.finished, 1)
+        return figures | {
+            "rl/success": experience.successes / finished if experience.finished else float("nan"),
+            "rl/episodes": experience.finished,
+            "rl/lost": experience.lost,
+            "rl/episode_steps": experience.mean_length,
+            "rl/reward": float(rollout.reward.mean()),
+            "rl/gradient_samples": self.gradient_samples,
+            "time/collect_s": collected - start,
+            "time/update_s": time.perf_counter() - collected,
+        }
+
+    def loss(self, batch: Minibatch) -> StageLoss:
+        """Return L_RL + beta * L_SFT(real) + L_critic of a minibatch (eq. 8)."""
+        config = self.config
+        evaluation = self.policy.evaluate(batch.observation, batch.trace)
+        ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=config.clip)
+        rl = ppo.loss - config.entropy * evaluation.entropy.mean()
+        critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
+        sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else torch.zeros(())
+        warm = self.iteration < config.critic_warmup
+        total = critic if warm else rl + config.beta * sft + critic
+        return StageLoss(rl=rl, sft=sft, critic=critic, total=total, ppo=ppo, evaluation=evaluation)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next iteration depends on."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "real_term": self.real_term.generator.bit_generator.state if self.real_term else None,
+            "collector": self.collector.state_dict(),
+            "gradient_samples": self.gradient_samples,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after ``state['step']`` iterations."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        if self.real_term is not None:
+            self.real_term.generator.bit_generator.state = state["real_term"]
+        self.collector.load_state_dict(state["collector"])
+        self.gradient_samples = state["gradient_samples"]
+        self.iteration = state["step"]
+
+    def _update(self, experience: Experience) -> dict[str, float]:
+        data, figures = self._learnable(experience)
+        count = len(data.advantage)
+        sums: dict[str, float] = {}
+        updates, stopped = 0, False
+        for _ in range(self.config.epochs):
+            order = torch.randperm(count, generator=self.generator)
+            for index in order.split(self.config.minibatch):
+                loss = self.loss(_rows(data, index))
+                if updates == 0:
+                    figures |= self._first(loss)
+                if not bool(torch.isfinite(loss.total)):
+                    return figures | {"rl/loss": float("nan")}
+                stopped = bool(loss.ppo.kl > self.config.kl_stop) and updates > 0
+                if stopped:
+                    break
+                self._step(loss, len(index))
+                updates += 1
+                _add(sums, loss)
+            if stopped:
+                break
+        return figures | {name: value / max(updates, 1) for name, value in sums.items()} | {"rl/updates": updates}
+
+    def _learnable(self, experience: Experience) -> tuple[Minibatch, dict[str, float]]:
+        """Return the valid decisions as one flat batch, advantages normalised over all of them."""
+        rollout = experience.rollout
+        advantage = gae(rollout, discount=self.config.discount, lam=self.config.lam).flatten()
+        target = advantage + rollout.value.flatten()
+        data = Minibatch(
+            observation=experience.observation,
+            trace=experience.trace,
+            old_log_prob=experience.log_prob,
+            old_value=rollout.value.flatten(),
+            advantage=advantage,
+            target=target,
+        )
+        valid = rollout.is_valid.flatten().nonzero().flatten()
+        data = data if len(valid) == len(advantage) else _rows(data, valid)
+        figures = {"rl/explained_variance": explained_variance(data.old_value, data.target)}
+        figures["rl/value"] = float(data.old_value.mean())
+        return _rows(data, None, advantage=normalised(data.advantage)), figures
+
+    def _first(self, loss: StageLoss) -> dict[str, float]:
+        """Return what is measured once an iteration, before its first update: the ratio, both gradient norms."""
+        norms = {"rl": loss.rl} | ({"sft": self.config.beta * loss.sft} if self.real_term is not None else {})
+        figures = {f"rl/grad_norm_{name}": _gradient_norm(term, self.actor) for name, term in norms.items()}
+        return figures | {"rl/first_ratio_error": float(loss.ppo.ratio_error)}
+
+    def _step(self, loss: StageLoss, samples: int) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        nn.utils.clip_grad_norm_(self.actor, self.config.clip_grad)
+        self.optimiser.step()
+        if self.iteration >= self.config.critic_warmup:
+            self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
+
+
+def run_rl(
+    stage: StageTwo, *, folder: Path, inputs: dict[str, Any], progress: Progress | None = None
+) -> dict[str, float]:
+    """Train ``stage.policy`` in place, resuming from ``folder`` if it holds a part of this run.
+
+    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``).
+    Returns the last figures. Raises ``NonFiniteLossError``.
+    """
+    config = stage.config
+    claim_folder(folder, {**asdict(config), "inputs": inputs})
+    state = load_training_state(folder)
+    if state is not None:
+        stage.load_state_dict(state)
+    figures: dict[str, float] = {}
+    with MetricsLog(folder, resume_step=stage.iteration) as log:
+        while stage.iteration < config.iterations:
+            figures = stage.iterate()
+            step = stage.iteration
+            if "rl/loss" in figures:
+                require_finite(torch.tensor(torch.nan), folder=folder, step=step, dump=stage.state_dict())
+            log.write(step, figures)
+            if step % config.save_every == 0 or step == config.iterations:
+                save_training_state(folder, step, stage.state_dict())
+            if progress is not None:
+                progress(step, config.iterations)
+    return figures
+
+
+def _rows(data: Minibatch, index: Tensor | None, *, advantage: Tensor | None = None) -> Minibatch:
+    if index is None:
+        assert advantage is not None
+        return Minibatch(
+            observation=data.observation,
+            trace=data.trace,
+            old_log_prob=data.old_log_prob,
+            old_value=data.old_value,
+            advantage=advantage,
+            target=data.target,
+        )
+    return Minibatch(
+        observation=data.observation.select(index),
+        trace={name: value[index] for name, value in data.trace.items()},
+        old_log_prob=data.old_log_prob[index],
+        old_value=data.old_value[index],
+        advantage=data.advantage[index],
+        target=data.target[index],
+    )
+
+
+def _gradient_norm(term: Tensor, parameters: list[nn.Parameter]) -> float:
+    gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
+
+
+def _add(sums: dict[str, float], loss: StageLoss) -> None:
+    figures = {
+        "rl/loss_rl": loss.rl,
+        "rl/loss_sft": loss.sft,
+        "rl/loss_critic": loss.critic,
+        "rl/kl": loss.ppo.kl,
+        "rl/clip_fraction": loss.ppo.clip_fraction,
+        "rl/entropy": loss.evaluation.entropy.mean(),
+    }
+    for name, value in figures.items():
+        sums[name] = sums.get(name, 0.0) + float(value.detach())

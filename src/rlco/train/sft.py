@@ -1,0 +1,148 @@
+"""Supervised fine-tuning: real-only, and Stage I of RL-Co (co-training, eq. 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlco.core.policy import Batch
+from rlco.core.rng import seed_of
+from rlco.data.augment import ColourJitter
+from rlco.data.mixture import Mixture
+from rlco.policies.pi05.policy import PI05Policy
+from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.log import MetricsLog
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SFTConfig:
+    """Supervised training of a policy on a mixture of datasets."""
+
+    steps: int = 400
+    batch_size: int = 64
+    lr: float = 5e-4
+    """Peak; warms up linearly, then falls along a cosine to a tenth."""
+    warmup_steps: int = 20
+    weight_decay: float = 1e-4
+    clip_grad: float = 1.0
+    jitter: ColourJitter | None = field(default_factory=ColourJitter)
+    save_every: int = 200
+    log_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"SFTConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.lr <= 0:
+            raise ValueError(f"SFTConfig.lr must be above 0, got {self.lr}.")
+
+
+def learning_rate(step: int, config: SFTConfig) -> float:
+    """Return the rate of ``step`` (0-based)."""
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    progress = step / config.steps
+    return config.lr * warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class SFTTrainer:
+    """One optimiser step at a time; everything it needs to continue exactly is in ``state_dict``."""
+
+    def __init__(self, policy: PI05Policy, mixture: Mixture, config: SFTConfig) -> None:
+        self.policy, self.mixture, self.config = policy, mixture, config
+        self.step = 0
+        self.parameters = policy.actor_parameters()
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+        )
+        self.generator = torch.Generator().manual_seed(seed_of(config.seed, "sft"))
+
+    def next_batch(self) -> Batch:
+        """Draw and augment a batch."""
+        batch = self.mixture.next_batch()
+        if self.config.jitter is None:
+            return batch
+        image = self.config.jitter(batch.observation.image, generator=self.generator)
+        return replace(batch, observation=replace(batch.observation, image=image))
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step on ``batch`` and return its figures."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.policy.loss(batch, generator=self.generator).mean()
+        if torch.isfinite(loss):
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad)
+            self.optimiser.step()
+            self.step += 1
+        else:
+            norm = torch.tensor(math.nan)
+        return {"sft/loss": loss.detach(), "sft/grad_norm": norm}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after ``step`` steps."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "mixture": self.mixture.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after ``state['step']`` steps."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.mixture.load_state_dict(state["mixture"])
+        self.step = state["step"]
+
+
+def run_sft(
+    policy: PI05Policy,
+    mixture: Mixture,
+    config: SFTConfig,
+    *,
+    folder: Path,
+    inputs: dict[str, Any],
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train ``policy`` in place for ``config.steps`` steps, resuming from ``folder`` if it holds a part of this run.
+
+    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``).
+    Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch.
+    """
+    claim_folder(folder, {**asdict(config), "inputs": inputs})
+    policy.train()
+    trainer = SFTTrainer(policy, mixture, config)
+    state = load_training_state(folder)
+    if state is not None:
+        trainer.load_state_dict(state)
+    figures: dict[str, float] = {}
+    with MetricsLog(folder, resume_step=trainer.step) as log:
+        while trainer.step < config.steps:
+            batch = trainer.next_batch()
+            raw = trainer.update(batch)
+            require_finite(
+                raw["sft/loss"], folder=folder, step=trainer.step, dump={"action": batch.action, "batch": batch}
+            )
+            step = trainer.step
+            if step % config.log_every == 0 or step == config.steps:
+                figures = {name: float(value) for name, value in raw.items()}
+                figures |= {f"sft/fraction_{i}": f for i, f in enumerate(mixture.realised_fraction)}
+                figures["sft/lr"] = trainer.optimiser.param_groups[0]["lr"]
+                log.write(step, figures)
+            if step % config.save_every == 0 or step == config.steps:
+                save_training_state(folder, step, trainer.state_dict())
+            if progress is not None:
+                progress(step, config.steps)
+    policy.eval()
+    return figures

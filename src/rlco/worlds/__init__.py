@@ -1,0 +1,1 @@
+"""Worlds: a task in an engine and a domain, as a vector environment whose environments live in worker processes."""
