@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ def write_dataset(
     fps: int,
     robot_type: str,
     sidecar: bool = False,
-    provenance: Mapping[str, Any] | None = None,
+    finish: Callable[[Path], object] | None = None,
 ) -> None:
     """Write ``episodes`` to ``folder``, replacing a dataset that is there once the new one is complete.
 
     The dataset itself holds images, state, action and task only. ``sidecar`` adds the initial states (a recorder's
-    knowledge); ``provenance`` is any JSON value that says where the episodes come from.
+    knowledge). ``finish`` is called with the folder when all is written, before it appears: it may add files.
     Raises ``ValueError`` on an episode that does not fit, before ``folder`` is touched.
     """
     require_writable(folder.parent)
@@ -51,8 +51,8 @@ def write_dataset(
         writer.close()
         if sidecar:
             _write_json(root / layout.INITIAL_STATES_PATH, {"episodes": states})
-        if provenance is not None:
-            _write_json(root / layout.PROVENANCE_PATH, dict(provenance))
+        if finish is not None:
+            finish(root)
 
     replace_folder(folder, write)
 

@@ -6,8 +6,9 @@ that no policy sees), and is deliberately not optimal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,13 +24,13 @@ from rlco.tasks import Task, Waypoint
 class TeleopStyle:
     """How imperfect the hand is. Lengths in metres a control step unless said."""
 
-    speed_m: tuple[float, float] = (0.015, 0.035)
+    speed_m: tuple[float, float] = (0.018, 0.036)
     """Cruising speed, drawn once an episode."""
-    wobble_m: float = 0.0035
+    wobble_m: float = 0.003
     """Standard deviation of a slowly varying unwanted motion."""
     wobble_memory: float = 0.8
     """Correlation of that motion from one control step to the next."""
-    pause_rate: float = 0.03
+    pause_rate: float = 0.025
     """Chance at each control step to stop and look."""
     pause_steps: tuple[int, int] = (2, 6)
     detour_rate: float = 0.4
@@ -63,7 +64,7 @@ STYLES = {"teleop": TELEOP, "exact": EXACT}
 
 _GAIN = 0.6
 """Share of the remaining way taken in one control step: higher swings, because the arm follows a step late."""
-_OFF_LINE_M = 0.03
+_OFF_LINE_M = 0.022
 """Farther than this beside the line to the last way-point the object has slipped away: go round again."""
 
 
@@ -79,8 +80,13 @@ class Operator:
         rng = numpy_generator(self._seed, "operator", number)
         self._hands[e] = _Hand(task=self._task, style=self._style, initial=initial, rng=rng)
 
-    def act(self, facts: Facts) -> Float[ndarray, "E 7"]:
+    def finish(self, e: int) -> None:
+        """Let go of environment ``e``."""
+        self._hands[e] = None
+
+    def act(self, facts: Facts, observation: Mapping[str, Any]) -> Float[ndarray, "E 7"]:
         """Return one action per environment; zero where no episode runs."""
+        del observation
         actions = np.zeros((len(self._hands), ACTION_DIM), dtype=np.float32)
         actions[:, 6] = -1.0
         for e, hand in enumerate(self._hands):
@@ -127,16 +133,16 @@ class _Hand:
 
     def act(self, facts: Facts, e: int) -> Float[ndarray, " 7"]:
         tcp = facts.tcp_pose[e]
-        if self.target is None:
-            self.target = tcp.copy()
-            if self.via_m is not None:
-                self.via_m = tcp[:3] + self.via_m
+        target = tcp.copy() if self.target is None else self.target
+        if self.target is None and self.via_m is not None:
+            self.via_m = tcp[:3] + self.via_m
         waypoints = self.task.expert(self._look(facts, e))
         goal = self._goal(waypoints, tcp[:3])
         step = np.zeros(ACTION_DIM, dtype=np.float32)
-        step[:3] = self._step(goal, tcp[:3]) + self._wobble()
+        # half what was asked for, half what was reached: the hand ignores neither the arm's delay nor an obstacle
+        step[:3] = self._step(goal, 0.5 * (target[:3] + tcp[:3])) + self._wobble()
         step[6] = waypoints[self.next].gripper
-        self.target = moved(self.target, step)
+        self.target = moved(target, step)
         return step
 
     def _look(self, facts: Facts, e: int) -> InitialState:
@@ -178,17 +184,15 @@ class _Hand:
         off = (tcp_m - start) - ((tcp_m - start) @ along) * along
         return float(np.linalg.norm(off)) > _OFF_LINE_M
 
-    def _step(self, goal: Float[ndarray, " 3"], tcp_m: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
+    def _step(self, goal: Float[ndarray, " 3"], here: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
         """Return the wanted motion of this control step, limited in speed and smoothed."""
-        assert self.target is not None
         if self.pause > 0:
             self.pause -= 1
             self.velocity_m = np.zeros(3)
             return self.velocity_m
         if self.rng.random() < self.style.pause_rate:
             self.pause = int(self.rng.integers(self.style.pause_steps[0], self.style.pause_steps[1] + 1))
-        # half what was asked for, half what was reached: the hand neither ignores the arm's delay nor an obstacle
-        way = _GAIN * (goal - 0.5 * (self.target[:3] + tcp_m))
+        way = _GAIN * (goal - here)
         way *= min(1.0, self.speed_m / max(float(np.linalg.norm(way)), 1e-9))
         self.velocity_m = self.style.smoothing * self.velocity_m + (1 - self.style.smoothing) * way
         return self.velocity_m

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 Records = Sequence[Mapping[str, Any]]
 """Lines of a metrics file."""
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2")
 FAINT, INK = "#e5e7eb", "#374151"
-STYLE = {"svg.hashsalt": "rlco"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +47,11 @@ RL_PANELS = (
 )
 
 
-def rl_curves(records: Records) -> str:
-    """Return the curves of Stage II; a panel whose metrics were not logged is left out."""
-    panels = [p for p in RL_PANELS if any(name in r for name in p.metrics for r in records)]
-    return grid(panels, {"": records}, x_label="iteration") if panels else ""
+def rl_curves(stages: Mapping[str, Records]) -> str:
+    """Return the curves of Stage II, one colour a run; a panel whose metrics were not logged is left out."""
+    lines = [line for records in stages.values() for line in records]
+    panels = [p for p in RL_PANELS if any(name in line for name in p.metrics for line in lines)]
+    return grid(panels, stages, x_label="iteration") if panels else ""
 
 
 def sft_curves(stages: Mapping[str, Records]) -> str:
@@ -75,39 +77,39 @@ def grid(panels: Sequence[Panel], stages: Mapping[str, Records], *, x_label: str
     for axis in axes[max(0, len(panels) - 3) : len(panels)]:
         axis.set_xlabel(x_label, color=INK, fontsize=8)
     if len(stages) > 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False, fontsize=9
+        )
     return to_svg(figure)
 
 
 def _draw(axis: Axes, panel: Panel, stages: Mapping[str, Records]) -> None:
     several = len(panel.metrics) > 1
-    colours = iter(COLOURS * 2)
-    for stage, records in stages.items():
-        for metric, label in panel.metrics.items():
-            colour = next(colours)
+    for i, (stage, records) in enumerate(stages.items()):
+        for metric, style in zip(panel.metrics, ("solid", "dotted"), strict=False):
             points = [(r["step"], r[metric]) for r in records if metric in r]
             if points:
                 steps, values = np.array(points, dtype=float).T
-                _line(axis, steps, values, colour=colour, label=label if several else stage)
+                line = _line(axis, steps, values, colour=COLOURS[i % len(COLOURS)], style=style)
+                line.set_label(panel.metrics[metric] if several and i == 0 else "" if several else stage)
     axis.set_title(panel.title, fontsize=9.5, color=INK, loc="left")
     if panel.is_log:
         axis.set_yscale("log")
     if several:
         axis.legend(frameon=False, fontsize=8)
     axis.grid(color=FAINT, linewidth=0.8)
-    axis.tick_params(colors=INK, labelsize=8, length=0)
+    axis.tick_params(which="both", colors=INK, labelsize=8, length=0)
     for side in axis.spines.values():
         side.set_visible(False)
 
 
-def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, *, colour: str, label: str) -> None:
-    """Draw the values faintly, and their running mean where there are many."""
+def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, *, colour: str, style: str) -> Line2D:
+    """Draw the values, or faintly and their running mean where there are many; return the line to name."""
     width = len(values) // 20
-    if width < 2:
-        axis.plot(steps, values, color=colour, linewidth=1.5, label=label)
-        return
-    axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
-    axis.plot(steps, running_mean(values, width=width), color=colour, linewidth=1.6, label=label)
+    if width >= 2:
+        axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        values = running_mean(values, width=width)
+    return axis.plot(steps, values, color=colour, linewidth=1.6, linestyle=style)[0]
 
 
 def running_mean(values: np.ndarray, *, width: int) -> np.ndarray:
@@ -120,9 +122,7 @@ def running_mean(values: np.ndarray, *, width: int) -> np.ndarray:
 
 def to_svg(figure: Figure) -> str:
     """Return the figure as SVG; the same figure gives the same text."""
-    import matplotlib as mpl
-
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"svg.hashsalt": "rlco"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

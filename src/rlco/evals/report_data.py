@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlco.core.files import MANIFEST, read_manifest
-from rlco.evals.outcome import EvaluationResult
+from rlco.evals.outcome import EpisodeOutcome, EvaluationResult, labelled, not_labelled
 from rlco.evals.plots import Records
+from rlco.evals.statistics import Interval, PairedDifference, paired_difference
+from rlco.train.log import read_metrics
 
-EVALUATIONS = "eval"
-"""Sub-folder of a run: one JSON file per evaluation."""
+Keep = Callable[[EpisodeOutcome], bool]
+EVALUATIONS = "eval/*/result.json"
+"""In a run folder: the evaluations, a folder each."""
+CONFIG = "config.json"
+"""In a run folder: the resolved configuration, versions and commit."""
+TIMINGS = "timings.json"
+"""In a run folder: stage name -> seconds."""
 CLIPS = "videos"
 """Sub-folder of a run: mp4 files, each with a caption in a .txt of the same name."""
 
@@ -46,7 +52,8 @@ class ReportData:
     """The method whose difference to every other one is shown."""
     unseen: tuple[str, ...] = ()
     """Colours that the real demonstrations do not contain."""
-    rl: Records = ()
+    rl: Mapping[str, Records] = field(default_factory=dict)
+    """Stage name -> its metrics."""
     sft: Mapping[str, Records] = field(default_factory=dict)
     """Stage name -> its metrics."""
     clips: tuple[Clip, ...] = ()
@@ -60,35 +67,39 @@ class ReportData:
             raise ValueError(f"ReportData.compared is '{self.compared}', but the methods are: {', '.join(names)}.")
 
 
-def read_run(folder: Path, *, compared: str = "RL-Co", unseen: tuple[str, ...] = ()) -> ReportData:
-    """Return what a finished run folder holds.
+def read_run(
+    folder: Path, *, compared: str = "RL-Co", order: Sequence[str] = (), unseen: tuple[str, ...] = ()
+) -> ReportData:
+    """Return what a finished run folder holds; ``order`` names the rows of the table that come first.
 
-    ``eval/*.json`` are evaluations, ``<stage>/metrics.jsonl`` curves, ``<stage>/manifest.json`` timings,
-    ``config.json`` the configuration, ``videos/*.mp4`` clips. Raises ``FileNotFoundError`` if nothing was evaluated.
+    ``eval/*/result.json`` are evaluations, ``<stage>/metrics.jsonl`` curves, ``timings.json`` and ``config.json`` what
+    they say, ``videos/*.mp4`` clips. Raises ``FileNotFoundError`` if nothing was evaluated.
     """
-    files = sorted((folder / EVALUATIONS).glob("*.json"))
-    results = [EvaluationResult.load(path) for path in files if path.name != MANIFEST]
+    results = [EvaluationResult.load(path) for path in sorted(folder.glob(EVALUATIONS))]
     if not results:
-        raise FileNotFoundError(f"'{folder}' holds no evaluations ('{EVALUATIONS}/*.json'). Run its eval stage first.")
-    curves = {path.parent.name: read_lines(path) for path in stage_files(folder, "metrics.jsonl")}
-    config = folder / "config.json"
+        raise FileNotFoundError(f"'{folder}' holds no evaluations ('{EVALUATIONS}'). Run its eval stage first.")
+    curves = {path.parent.name: read_metrics(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))}
     return ReportData(
         title=folder.name,
-        methods=methods(results),
+        methods=methods(results, order=order),
         compared=compared,
         unseen=unseen,
-        rl=next((lines for lines in curves.values() if any("rl/loss_rl" in line for line in lines)), ()),
+        rl={name: lines for name, lines in curves.items() if any("rl/loss_rl" in line for line in lines)},
         sft={name: lines for name, lines in curves.items() if any("sft/loss" in line for line in lines)},
         clips=tuple(clip(path) for path in sorted((folder / CLIPS).glob("*.mp4"))),
-        configuration=json.loads(config.read_text()) if config.exists() else {},
-        seconds=timings(folder),
+        configuration=read_json(folder / CONFIG),
+        seconds=read_json(folder / TIMINGS),
     )
 
 
-def methods(results: list[EvaluationResult]) -> tuple[MethodResult, ...]:
-    """Pair the evaluations of each method; the order is that of the results on the stand-in."""
+def methods(results: list[EvaluationResult], *, order: Sequence[str] = ()) -> tuple[MethodResult, ...]:
+    """Pair the evaluations of each method. Raises ``ValueError`` if a method was evaluated twice in a world."""
+    worlds = [(r.policy, r.domain) for r in results]
+    if len(set(worlds)) < len(worlds):
+        raise ValueError(f"A method was evaluated more than once in the same world: {sorted(worlds)}.")
     twins = {r.policy: r for r in results if r.domain == "twin"}
-    outside = [r for r in results if r.domain != "twin"]
+    rank = {name: i for i, name in enumerate(order)}
+    outside = sorted((r for r in results if r.domain != "twin"), key=lambda r: rank.get(r.policy, len(rank)))
     return tuple(MethodResult(name=r.policy, standin=r, twin=twins.get(r.policy)) for r in outside)
 
 
@@ -98,24 +109,44 @@ def clip(path: Path) -> Clip:
     return Clip(caption=caption.read_text().strip() if caption.exists() else path.stem, mp4=path.read_bytes())
 
 
-def timings(folder: Path) -> dict[str, float]:
-    """Return how long each stage took, in the order in which they finished."""
-    manifests = sorted(stage_files(folder, MANIFEST), key=lambda path: path.stat().st_mtime)
-    found = {path.parent.name: (read_manifest(path.parent) or {}).get("outputs", {}) for path in manifests}
-    return {name: float(outputs["seconds"]) for name, outputs in found.items() if "seconds" in outputs}
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object, empty if there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
-def stage_files(folder: Path, name: str) -> list[Path]:
-    """Return the files of that name in the stage folders of a run, in the order of their names."""
-    return sorted(folder.glob(f"*/{name}"))
+def splits(unseen: Collection[str]) -> dict[str, Keep]:
+    """Return the columns of a table: all, and seen and unseen colours where some are unseen."""
+    every: dict[str, Keep] = {"all": lambda _: True}
+    if not unseen:
+        return every
+    return every | {"seen colours": not_labelled("colour", unseen), "unseen colours": labelled("colour", unseen)}
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a JSON-lines file (a killed run may leave half of the last one)."""
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+def figures(value: Interval | PairedDifference) -> dict[str, Any]:
+    """Return the fields as JSON values: what is not known is None."""
+    return json.loads(json.dumps(asdict(value)), parse_constant=lambda _: None)
+
+
+def summary(data: ReportData) -> dict[str, Any]:
+    """Return the figures of the report's tables as JSON values."""
+    ours = next(m for m in data.methods if m.name == data.compared)
+    columns = splits(data.unseen)
+    return {
+        "title": data.title,
+        "compared": data.compared,
+        "rates": {
+            m.name: {name: figures(m.standin.rate(keep)) for name, keep in columns.items()}
+            | ({"twin": figures(m.twin.rate())} if m.twin else {})
+            | {"episodes": len(m.standin.outcomes), "lost": m.standin.num_lost}
+            for m in data.methods
+        },
+        "paired_differences": {
+            m.name: {
+                name: figures(paired_difference(ours.standin.successes(keep), m.standin.successes(keep)))
+                for name, keep in columns.items()
+            }
+            for m in data.methods
+            if m is not ours
+        },
+        "seconds": dict(data.seconds),
+    }

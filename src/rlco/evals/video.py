@@ -22,8 +22,8 @@ Frames = UInt8[ndarray, "T H W 3"]
 TILE_PX = 192
 """Side of one policy's picture in a grid."""
 BORDER_PX = 4
-CAPTION_PX = 20
-LABEL_PX = 84
+CAPTION_PX = 16
+LABEL_PX = 80
 INK, PAPER = (40, 44, 52), (255, 255, 255)
 GREEN, RED, GREY = (46, 160, 67), (207, 34, 46), (208, 215, 222)
 
@@ -104,7 +104,7 @@ def _canvas(*, rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
     """Return an empty grid with its captions."""
     size = (LABEL_PX + TILE_PX * len(columns), CAPTION_PX + TILE_PX * len(rows))
     canvas = Image.new("RGB", size, PAPER)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     for c, name in enumerate(columns):
         draw.text((LABEL_PX + (c + 0.5) * TILE_PX, CAPTION_PX / 2), name, fill=INK, font=font, anchor="mm")
     for r, name in enumerate(rows):

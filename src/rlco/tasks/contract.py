@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -37,6 +37,7 @@ class Waypoint:
     """Near enough to go on to the next one."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """See the module's docstring. Frozen and picklable: it travels to worker processes."""
 

@@ -51,7 +51,7 @@ class PushCube:
     """The goal of a cube is (goal_x_m, its own first y)."""
     band_m: float = 0.05
     """A cube farther than this from its goal sideways is not a success."""
-    goal_half_m: tuple[float, float] = (0.03, 0.26)
+    goal_half_m: tuple[float, float] = (0.03, 0.24)
     push_margin_m: float = 0.02
     """The pushing point is half a cube and this behind the cube's centre."""
     gate_m: float = 0.05
@@ -69,7 +69,7 @@ class PushCube:
         strip = MarkerSpec(
             name="goal", centre_m=(self.goal_x_m, 0.0), half_size_m=self.goal_half_m, rgb=(0.16, 0.16, 0.20)
         )
-        camera = CameraSpec(position_m=(1.22, 0.34, 0.66), target_m=(0.51, 0.01, 0.02), fovy_deg=36.0)
+        camera = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
         return SceneSpec(objects=tuple(cubes), markers=(strip,), camera=camera)
 
     @property

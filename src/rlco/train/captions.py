@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +44,7 @@ _REACHES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]
     "go left of the {}": ((0, 1, 0), (0, 0.03, 0)),
     "go right of the {}": ((0, -1, 0), (0, -0.03, 0)),
 }
+_REACH_TEXTS = tuple(_REACHES)
 _REACH_SHARE = 0.75
 _SPEED_M = (0.03, 0.045)
 """Metres per control step."""
@@ -48,10 +52,20 @@ PLACE_CENTRE_M, PLACE_HALF_M = np.array([0.55, 0.0, 0.03]), np.array([0.2, 0.3, 
 """Scale of the place labels."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """Where the named things are."""
+
+    place: Float[Tensor, "B 3"]
+    """Base frame, scaled by ``PLACE_CENTRE_M`` and ``PLACE_HALF_M``."""
+    pixel: Float[Tensor, "B 2"]
+    """(down, right), each in [-1, 1] inside the frame."""
+
+
 def caption_batch(
     pictures: Pictures, index: Int[ndarray, " B"], *, horizon: int, rng: np.random.Generator
-) -> tuple[Batch, Float[Tensor, "B 3"]]:
-    """Return supervised samples of pictures, and the scaled place of the thing each one names.
+) -> tuple[Batch, Labels]:
+    """Return supervised samples of pictures, and where the thing is that each one names.
 
     Questions have no motion: all of their action steps are padding.
     """
@@ -59,13 +73,14 @@ def caption_batch(
     is_reach = rng.random(len(index)) < _REACH_SHARE
     texts, goals = [], []
     for row, (thing, phrase), reach in zip(index, named, is_reach, strict=True):
-        template = str(rng.choice(list(_REACHES) if reach else list(_QUESTIONS)))
+        template = _pick(_REACH_TEXTS if reach else _QUESTIONS, rng)
         texts.append(template.format(phrase))
         units, metres = _REACHES.get(template, ((0, 0, 0), (0, 0, 0)))
         size = pictures.size_m[row, thing]
         goals.append(pictures.position_m[row, thing] + np.array(units) * size + np.array(metres))
     action = _motion(pictures.state[index, :3], np.stack(goals), horizon=horizon, rng=rng)
-    place = np.stack([pictures.position_m[row, thing] for row, (thing, _) in zip(index, named, strict=True)])
+    things = np.array([thing for thing, _ in named])
+    place = (pictures.position_m[index, things] - PLACE_CENTRE_M) / PLACE_HALF_M
     batch = Batch(
         observation=Observation(
             image=torch.from_numpy(pictures.image[index]),
@@ -75,7 +90,15 @@ def caption_batch(
         action=torch.from_numpy(action),
         is_pad=torch.from_numpy(np.repeat(~is_reach[:, None], horizon, axis=1)),
     )
-    return batch, torch.from_numpy(((place - PLACE_CENTRE_M) / PLACE_HALF_M).astype(np.float32))
+    pixel = pictures.pixel[index, things]
+    return batch, Labels(
+        place=torch.from_numpy(place.astype(np.float32)), pixel=torch.from_numpy(pixel.astype(np.float32))
+    )
+
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    # Generator.choice converts its options to an array at every call: ten times slower
+    return options[int(rng.integers(len(options)))]
 
 
 def _motion(
@@ -98,7 +121,7 @@ def _name(pictures: Pictures, row: int, rng: np.random.Generator) -> tuple[int, 
     shown = np.flatnonzero(pictures.is_shown[row])
     thing, phrase = 0, ""
     for _ in range(8):
-        thing = int(rng.choice(shown))
+        thing = int(shown[rng.integers(len(shown))])
         use_size, use_colour, use_shape = rng.random(3) < (0.15, 0.92, 0.75)
         fits = shown
         if use_colour:
@@ -123,7 +146,7 @@ def _phrase(
     sizes = pictures.size_m[row, pictures.is_shown[row]]
     big = pictures.size_m[row, thing] >= sizes.mean()
     kind = _SHAPES[pictures.shape[row, thing]]
-    noun = str(rng.choice(_SYNONYMS[kind] if use_shape else ("object", "thing")))
+    noun = _pick(_SYNONYMS[kind] if use_shape else ("object", "thing"), rng)
     words = [("big" if big else "small") if use_size else "", _COLOURS[pictures.colour[row, thing]] if use_colour else ""]
     return " ".join([*filter(None, words), noun])
 
@@ -131,4 +154,4 @@ def _phrase(
 def _same_kind(kinds: Int[ndarray, " n"], kind: int) -> ndarray:
     """A cube may be called a box, so the two count as one kind."""
     boxy = {_SHAPES.index("cube"), _SHAPES.index("box")}
-    return np.isin(kinds, list(boxy)) if kind in boxy else kinds == kind
+    return np.array([k in boxy for k in kinds]) if kind in boxy else kinds == kind

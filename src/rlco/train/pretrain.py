@@ -16,15 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rlco.core.files import write_atomic
+from rlco.core.policy import Observation
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
 from rlco.policies.checkpoint import new_policy
 from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.policies.pi05.tokenizer import prompts
+from rlco.policies.pi05.vision import to_pixels
 from rlco.train.captions import PLACE_HALF_M, caption_batch
 from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
 from rlco.train.log import MetricsLog
@@ -55,6 +59,7 @@ class PretrainConfig:
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     place_weight: float = 2.0
+    point_weight: float = 0.2
     workers: int = 2
     save_every: int = 500
     log_every: int = 20
@@ -145,10 +150,10 @@ def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: Pre
     policy = modules["policy"]
     assert isinstance(policy, PI05Policy)
     rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
-    batch, place = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
+    batch, labels = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
     with torch.no_grad():
         prefix = policy.encode(batch.observation)
-        error = (modules["reader"](prefix.summary) - place) * torch.from_numpy(PLACE_HALF_M).float()
+        error = (modules["reader"](prefix.summary) - labels.place) * torch.from_numpy(PLACE_HALF_M).float()
         flat = error[:, :2].norm(dim=1)
         action = policy.sample(batch.observation, explore=False, generator=generator).action
     reach = ~batch.is_pad[:, 0]
@@ -162,6 +167,32 @@ def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: Pre
     }
 
 
+def pointing_loss(policy: PI05Policy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
+    """Return the cross-entropy of half of the grounding heads against the cell that holds the named thing.
+
+    Without it the token's attention stays flat for thousands of steps: the expected place alone is a weak teacher.
+    Things outside the frame do not count.
+    """
+    network = policy.network
+    assert network.grounding is not None
+    tokens, _, is_word = prompts(
+        observation.instruction, policy.codec.state.do(observation.state), length=policy.config.prompt_length
+    )
+    words = nn.functional.embedding(tokens, network.paligemma_with_expert.paligemma.lm_head.weight)
+    scores, _ = network.grounding.look(
+        to_pixels(observation.image, size=policy.config.image_size),
+        words * policy.config.language.width**0.5,
+        is_word,
+    )
+    cells = policy.config.image_size // 4
+    row, column = ((pixel + 1) / 2 * cells).long().clamp(0, cells - 1).T
+    half = network.grounding.heads // 2
+    target = (row * cells + column)[:, None].expand(-1, half)
+    loss_B = nn.functional.cross_entropy(scores[:, :half].transpose(1, 2), target, reduction="none").mean(1)
+    inside_B = (pixel.abs() < 1).all(1)
+    return (loss_B * inside_B).sum() / inside_B.sum().clamp(min=1)
+
+
 def _update(  # noqa: PLR0913  (one training step, all of it)
     modules: nn.ModuleDict,
     optimiser: torch.optim.Optimizer,
@@ -173,18 +204,20 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
 ) -> dict[str, Tensor]:
     policy = modules["policy"]
     assert isinstance(policy, PI05Policy)
-    batch, place = caption_batch(pictures, index, horizon=policy.horizon, rng=rng)
+    batch, labels = caption_batch(pictures, index, horizon=policy.horizon, rng=rng)
     image = ColourJitter()(batch.observation.image, generator=noise)
     batch = replace(batch, observation=replace(batch.observation, image=image))
     prefix = policy.encode(batch.observation)
-    place_loss = nn.functional.smooth_l1_loss(modules["reader"](prefix.summary), place, beta=0.1)
+    place_loss = nn.functional.smooth_l1_loss(modules["reader"](prefix.summary), labels.place, beta=0.1)
+    point_loss = pointing_loss(policy, batch.observation, labels.pixel)
     flow = policy.loss(batch, generator=noise, prefix=prefix).mean()
-    loss = flow + config.place_weight * place_loss
+    loss = flow + config.place_weight * place_loss + config.point_weight * point_loss
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
     optimiser.step()
-    return {"pretrain/loss": loss.detach(), "pretrain/flow": flow.detach(), "pretrain/place": place_loss.detach()}
+    terms = {"loss": loss, "flow": flow, "place": place_loss, "point": point_loss}
+    return {f"pretrain/{name}": term.detach() for name, term in terms.items()}
 
 
 def _rate(step: int, config: PretrainConfig) -> float:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray
 
-from rlco.core.scene import Facts, InitialState
+from rlco.core.scene import Facts
 from rlco.engines.mujoco.simulation import SavedState, Simulation
-from rlco.worlds.spec import RenderMode, WorldSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
-    """Where one environment begins its next episode."""
-
-    env: int
-    """Index among the environments of the worker."""
-    initial: InitialState
-    noise_seed: int
+from rlco.worlds.spec import Start, WorldSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,12 +45,13 @@ class Episodes:
             e = start.env
             self._simulation.reset(e, start.initial, noise_seed=start.noise_seed)
             self._steps[e] = self._held[e] = 0
+            self._drawn[e] = False
             for name in ("done", "success", "lost"):
                 self._arrays[name][e] = False
             self._look(e)
             self._beat()
 
-    def step(self, steps: int, render: RenderMode) -> None:
+    def step(self, steps: int, render: str) -> None:
         """Run ``steps`` control steps of every episode that is not over."""
         arrays = self._arrays
         for name in ("rewards", "terminated", "truncated", "valid", "ik_failed"):
@@ -84,21 +76,14 @@ class Episodes:
         """Return body poses, for privileged use."""
         return self._simulation.facts(range(self._count))
 
-    def state(self) -> list[EpisodeState]:
-        """Return a copy of every environment's state."""
-        return [
-            EpisodeState(
-                simulation=self._simulation.get_state(e),
-                held=int(self._held[e]),
-                done=bool(self._arrays["done"][e]),
-                success=bool(self._arrays["success"][e]),
-            )
-            for e in range(self._count)
-        ]
+    def state(self) -> list[bytes]:
+        """Return every environment's ``EpisodeState``, pickled: what is in it stays in worker processes."""
+        return [pickle.dumps(self._state(e)) for e in range(self._count)]
 
-    def restore(self, states: Sequence[EpisodeState]) -> None:
+    def restore(self, states: Sequence[bytes]) -> None:
         """Go on exactly where ``states`` were taken."""
-        for e, saved in enumerate(states):
+        for e, pickled in enumerate(states):
+            saved: EpisodeState = pickle.loads(pickled)
             self._simulation.set_state(e, saved.simulation)
             self._steps[e], self._held[e] = saved.simulation.steps, saved.held
             self._arrays["done"][e], self._arrays["success"][e] = saved.done, saved.success
@@ -106,6 +91,14 @@ class Episodes:
             self._drawn[e] = False
             self._look(e)
             self._beat()
+
+    def _state(self, e: int) -> EpisodeState:
+        return EpisodeState(
+            simulation=self._simulation.get_state(e),
+            held=int(self._held[e]),
+            done=bool(self._arrays["done"][e]),
+            success=bool(self._arrays["success"][e]),
+        )
 
     def _advance(self, e: int, t: int) -> bool:
         """Run one control step; return False if the physics diverged, which loses the episode."""

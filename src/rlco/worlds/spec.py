@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from rlco.core.errors import unknown_name
-from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.core.scene import ACTION_DIM, STATE_DIM, InitialState
 from rlco.tasks.contract import Task
 from rlco.worlds.shared import Layout
-
-Domain = Literal["twin", "standin", "robot"]
-RenderMode = Literal["last", "all", "none"]
-RewardKind = Literal["sparse", "dense"]
 
 ENGINES_HERE = ("mujoco",)
 ENGINES_ELSEWHERE = ("maniskill", "franka")
@@ -31,19 +26,19 @@ class WorldSpec:
     """See ``make_world``. Holds no parameter of the stand-in, only the number that draws them."""
 
     task: Task
-    domain: Domain
+    domain: str
     engine: str
     num_envs: int
     reality: int
     image_size: int
-    render: RenderMode
-    reward: RewardKind
+    render: str
+    reward: str
     max_steps: int
 
     def __post_init__(self) -> None:
         _check_engine(self.engine, self.domain)
-        _check_choice("render mode", self.render, RENDER_MODES)
-        _check_choice("reward", self.reward, REWARDS)
+        check_choice("render mode", self.render, RENDER_MODES)
+        check_choice("reward", self.reward, REWARDS)
         for name, least in (("num_envs", 1), ("reality", 0), ("image_size", 8), ("max_steps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}.")
@@ -70,14 +65,37 @@ class WorldSpec:
         }
 
 
-def _check_choice(kind: str, value: str, known: tuple[str, ...]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where one environment begins its next episode."""
+
+    env: int
+    """Index among the environments of the worker."""
+    initial: InitialState
+    noise_seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """Which environments of a world this process runs."""
+
+    spec: WorldSpec
+    worker: int
+    num_workers: int
+    first: int
+    """Its environments are ``first`` to ``last`` - 1."""
+    last: int
+
+
+def check_choice(kind: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ``LookupError`` if ``value`` is not one of the names that exist."""
     if value not in known:
         raise unknown_name(kind, value, known)
 
 
 def _check_engine(engine: str, domain: str) -> None:
-    _check_choice("domain", domain, (*DOMAINS_HERE, "robot"))
-    _check_choice("engine", engine, (*ENGINES_HERE, *ENGINES_ELSEWHERE))
+    check_choice("domain", domain, (*DOMAINS_HERE, "robot"))
+    check_choice("engine", engine, (*ENGINES_HERE, *ENGINES_ELSEWHERE))
     here = f"This version has the engine {', '.join(ENGINES_HERE)} with the domains {', '.join(DOMAINS_HERE)}."
     if engine in ENGINES_ELSEWHERE:
         raise ValueError(f"The engine '{engine}' is not available. {here}")

@@ -7,26 +7,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.worlds import shared
 from rlco.worlds.episodes import Episodes
-from rlco.worlds.spec import WorldSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """Which environments of a world this process runs."""
-
-    spec: WorldSpec
-    worker: int
-    num_workers: int
-    first: int
-    """Its environments are ``first`` to ``last`` - 1."""
-    last: int
+from rlco.worlds.spec import Assignment, WorldSpec
 
 
 def build(assignment: Assignment, memory: int) -> Episodes:

@@ -60,7 +60,7 @@ class Controller:
         memory.target[:3] += tcp_offset_m
         solution = self.kinematics.solve(memory.target, seed=panda.HOME_QPOS, max_iterations=100)
         if solution.failed:
-            raise ValueError(f"The robot cannot start at {memory.target[:3]}: out of reach by {solution.error_m:.3f} m.")
+            raise ValueError(f"The robot cannot start at {memory.target[:3]}: {solution.error_m:.3f} m out of reach.")
         memory.knots[:] = solution.qpos
         memory.gripper[:] = -1.0
         return solution.qpos

@@ -7,6 +7,9 @@ the site's axes equal the base frame's (x forward, y left, z up), so the rotatio
 zero there. A tool frame that points down would sit at the rotation vector's singularity (an angle of pi).
 """
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -64,20 +67,20 @@ _TURN_BACK, _TURN = (1.0, -1.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)
 # Kinematics: Franka's published Denavit-Hartenberg parameters. Inertias: identified values as used by the public
 # Panda models (Gaz et al., 2019).
 _LINKS = (
-    _Link((0, 0, 0.333), (1, 0, 0, 0), 4.970684, (0.003875, 0.002081, -0.04762),
-          (0.70337, 0.70661, 0.009117, -0.000139, 0.006772, 0.019169), (-2.8973, 2.8973), 4500, 87),
-    _Link((0, 0, 0), _TURN_BACK, 0.646926, (-0.003141, -0.02872, 0.003495),
-          (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704), (-1.7628, 1.7628), 4500, 87),
-    _Link((0, -0.316, 0), _TURN, 3.228604, (0.027518, 0.039252, -0.066502),
-          (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805), (-2.8973, 2.8973), 3500, 87),
-    _Link((0.0825, 0, 0), _TURN, 3.587895, (-0.05317, 0.104419, 0.027454),
-          (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641), (-3.0718, -0.0698), 3500, 87),
-    _Link((-0.0825, 0.384, 0), _TURN_BACK, 1.225946, (-0.011953, 0.041065, -0.038437),
-          (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229), (-2.8973, 2.8973), 2000, 12),
-    _Link((0, 0, 0), _TURN, 1.666555, (0.060149, -0.014117, -0.010517),
-          (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341), (-0.0175, 3.7525), 2000, 12),
-    _Link((0.088, 0, 0), _TURN, 0.735522, (0.010517, -0.004252, 0.061597),
-          (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741), (-2.8973, 2.8973), 2000, 12),
+    _Link((0.0, 0.0, 0.333), (1.0, 0.0, 0.0, 0.0), 4.970684, (0.003875, 0.002081, -0.04762),
+          (0.70337, 0.70661, 0.009117, -0.000139, 0.006772, 0.019169), (-2.8973, 2.8973), 4500.0, 87.0),
+    _Link((0.0, 0.0, 0.0), _TURN_BACK, 0.646926, (-0.003141, -0.02872, 0.003495),
+          (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704), (-1.7628, 1.7628), 4500.0, 87.0),
+    _Link((0.0, -0.316, 0.0), _TURN, 3.228604, (0.027518, 0.039252, -0.066502),
+          (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805), (-2.8973, 2.8973), 3500.0, 87.0),
+    _Link((0.0825, 0.0, 0.0), _TURN, 3.587895, (-0.05317, 0.104419, 0.027454),
+          (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641), (-3.0718, -0.0698), 3500.0, 87.0),
+    _Link((-0.0825, 0.384, 0.0), _TURN_BACK, 1.225946, (-0.011953, 0.041065, -0.038437),
+          (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229), (-2.8973, 2.8973), 2000.0, 12.0),
+    _Link((0.0, 0.0, 0.0), _TURN, 1.666555, (0.060149, -0.014117, -0.010517),
+          (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341), (-0.0175, 3.7525), 2000.0, 12.0),
+    _Link((0.088, 0.0, 0.0), _TURN, 0.735522, (0.010517, -0.004252, 0.061597),
+          (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741), (-2.8973, 2.8973), 2000.0, 12.0),
 )  # fmt: skip
 _VELOCITY_GAIN_S = 0.05
 """Velocity gain over position gain: the time constant with which a joint follows its command."""
@@ -91,7 +94,7 @@ def mesh_folder() -> Path:
     """Return the folder of STL files, without importing the package that carries them."""
     spec = find_spec("gymnasium_robotics")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("The robot's meshes come with gymnasium-robotics. Install it: pip install gymnasium-robotics.")
+        raise ImportError("The robot's meshes are missing. Run: pip install gymnasium-robotics")
     assets = Path(spec.submodule_search_locations[0]) / "envs" / "assets" / "kitchen_franka" / "franka_assets"
     return assets / "meshes" / "collision"
 
@@ -145,7 +148,7 @@ def _add_hand(spec: mujoco.MjSpec, flange: mujoco.MjsBody, skin: _Skin | None, d
     hand = flange.add_body(name="hand", pos=(0, 0, 0.107), quat=(0.9238795, 0, 0, -0.3826834), gravcomp=1.0)
     hand.mass, hand.ipos, hand.inertia = 0.73, (-0.01, 0, 0.03), (0.001, 0.0025, 0.0017)
     hand.explicitinertial = True
-    _add_contact_box(hand, centre=(0, 0, 0.02), half=(0.0316, 0.102, 0.046))
+    _add_contact_box(hand, centre=(0.0, 0.0, 0.02), half=(0.0316, 0.102, 0.046))
     # half a turn about x: the hand's z points out of the fingers, the TCP's z out of the table
     hand.add_site(name=TCP, pos=(0, 0, TCP_FROM_HAND_M), quat=(0, 1, 0, 0))
     if skin:
@@ -162,7 +165,7 @@ def _add_hand(spec: mujoco.MjSpec, flange: mujoco.MjsBody, skin: _Skin | None, d
             limited=True,
             armature=0.1,
         )
-        _add_contact_box(finger, centre=(0, 0.00715, 0.0269), half=(0.0095, 0.00715, 0.0269))
+        _add_contact_box(finger, centre=(0.0, 0.00715, 0.0269), half=(0.0095, 0.00715, 0.0269))
         if skin:
             skin.add(finger, "finger", DARK)
         _add_actuator(

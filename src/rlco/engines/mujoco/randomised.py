@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from numpy import ndarray
 
+from rlco.core.poses import quat_conjugate, quat_rotate
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.core.scene import RGB, CameraSpec, InitialState, MarkerSpec, ObjectSpec, SceneSpec, Shape
 from rlco.engines.mujoco.appearance import Appearance, Clutter
@@ -47,7 +49,7 @@ COLOURS: dict[str, RGB] = {
 _SHAPE_NAMES, _COLOUR_NAMES = list(SHAPES), list(COLOURS)
 _TABLE_X_M, _TABLE_Y_M = (0.36, 0.74), (-0.28, 0.28)
 _HIDDEN = (-5.0, 0.0, -5.0, 1.0, 0.0, 0.0, 0.0)
-_CAMERA_M, _TARGET_M = np.array([1.22, 0.38, 0.62]), np.array([0.50, 0.0, 0.04])
+_CAMERA_M, _TARGET_M = np.array([1.22, 0.34, 0.66]), np.array([0.51, 0.01, 0.02])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,8 @@ class Pictures:
     state: Float[ndarray, "N 8"]
     position_m: Float[ndarray, "N O 3"]
     """Object centres, base frame."""
+    pixel: Float[ndarray, "N O 2"]
+    """Where the centres are in the picture: (down, right), each in [-1, 1] inside the frame."""
     size_m: Float[ndarray, "N O"]
     """Largest half extent."""
     colour: Int64[ndarray, "N O"]
@@ -146,11 +150,20 @@ def _picture(
         image=image[None],
         state=simulation.observe_state(0)[None],
         position_m=position[None],
+        pixel=_project(simulation.model, position)[None],
         size_m=half.max(1)[None],
         colour=colour[None].astype(np.int64),
         shape=shape[None].astype(np.int64),
         is_shown=shown[None],
     )
+
+
+def _project(model: mujoco.MjModel, points: Float[ndarray, "O 3"]) -> Float[ndarray, "O 2"]:
+    """Project points of the base frame through the model's only camera (it looks along its -z, its y is up)."""
+    inverse = quat_conjugate(model.cam_quat[0])
+    right, up, back = quat_rotate(np.broadcast_to(inverse, (len(points), 4)), points - model.cam_pos[0]).T
+    focal = 1.0 / np.tan(np.radians(model.cam_fovy[0]) / 2)
+    return np.stack([focal * up / back, -focal * right / back], axis=1)
 
 
 def _places(rng: np.random.Generator, half: Float[ndarray, "O 3"]) -> Float[ndarray, "O 3"]:

@@ -1,5 +1,8 @@
 """Render MuJoCo states into preallocated arrays, through the raw API: no wrapper, no copy but the last one."""
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 import mujoco
@@ -19,7 +22,7 @@ _STRIDE = 7919
 
 
 class Renderer:
-    """One camera of one model. Owns the process's GL context; close it before the process ends."""
+    """One camera of one model, with a GL context of its own."""
 
     def __init__(self, model: mujoco.MjModel, *, camera: str, image_size: int, appearance: Appearance) -> None:
         self._model = model
@@ -41,6 +44,7 @@ class Renderer:
 
     def render(self, data: mujoco.MjData, out: UInt8[ndarray, "size size 3"], *, noise_key: int) -> None:
         """Write the camera's picture of ``data`` into ``out``; ``noise_key`` chooses the pixel noise."""
+        self._gl.make_current()  # another renderer may live in this process
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
         )
@@ -53,6 +57,7 @@ class Renderer:
 
     def close(self) -> None:
         """Free the GL objects."""
+        self._gl.make_current()
         self._context.free()
         self._gl.free()
 

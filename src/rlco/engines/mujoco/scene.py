@@ -1,5 +1,8 @@
 """Compile a tabletop scene, its look and its dynamics into a MuJoCo model."""
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 import mujoco
@@ -93,13 +96,11 @@ def _add_surroundings(spec: mujoco.MjSpec, appearance: Appearance) -> None:
         contype=panda.TABLE_CONTACT,
         conaffinity=0,
     )
-    board = _add_visual(
-        world, "board", (*TABLE_CENTRE_M, -0.02), (*TABLE_HALF_M, 0.02), (*appearance.table_rgb, 1.0)
-    )
+    board = _add_visual(world, "board", (*TABLE_CENTRE_M, -0.02), (*TABLE_HALF_M, 0.02), (*appearance.table_rgb, 1.0))
     if appearance.table_texture != "plain":
         _paint(spec, board, appearance)
-    _add_visual(world, "floor", (0.5, 0, FLOOR_Z_M - 0.01), (2.5, 2.5, 0.01), (*appearance.floor_rgb, 1.0))
-    _add_visual(world, "wall", (WALL_X_M, 0, 0.5), (0.01, 2.5, 1.5), (*appearance.wall_rgb, 1.0))
+    _add_visual(world, "floor", (0.5, 0.0, FLOOR_Z_M - 0.01), (2.5, 2.5, 0.01), (*appearance.floor_rgb, 1.0))
+    _add_visual(world, "wall", (WALL_X_M, 0.0, 0.5), (0.01, 2.5, 1.5), (*appearance.wall_rgb, 1.0))
 
 
 def _paint(spec: mujoco.MjSpec, board: mujoco.MjsGeom, appearance: Appearance) -> None:

@@ -1,5 +1,8 @@
 """Step and render many environments that live in this process: one model, one state each, one camera."""
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -172,6 +175,10 @@ class Simulation:
         slot.memory.array[:] = saved.memory
         mujoco.mj_kinematics(self.model, slot.data)
 
+    def data(self, e: int) -> mujoco.MjData:
+        """Return the bare MuJoCo state of environment ``e``, for benchmarks."""
+        return self._slots[e].data
+
     def close(self) -> None:
         """Free the GL objects."""
         self._renderer.close()
@@ -217,5 +224,5 @@ def seen_rgb(rgb: RGB, appearance: Appearance) -> Float[ndarray, " 3"]:
 def _ticks_per_piece(period_s: float, timestep_s: float) -> int:
     ticks = period_s / PIECES / timestep_s
     if abs(ticks - round(ticks)) > 1e-6 or round(ticks) < 1:
-        raise ValueError(f"A control period of {period_s} s is not {PIECES} times a whole number of {timestep_s} s ticks.")
+        raise ValueError(f"{PIECES} times a whole number of {timestep_s} s ticks must give {period_s} s.")
     return round(ticks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ class PI05Config:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> PI05Config:
         """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
         sizes = {k: TransformerSize(**value[k]) for k in ("vision", "language", "expert") if k in value}
         try:

@@ -98,7 +98,7 @@ class PI05Network(nn.Module):
 
     def prefix(
         self,
-        pixels: Float[Tensor, "B 3 height width"],
+        pixels: Float[Tensor, "B 3 rows columns"],
         tokens: Int[Tensor, "B T"],
         is_token: Bool[Tensor, "B T"],
         is_word: Bool[Tensor, "B T"],

@@ -29,7 +29,7 @@ class VisionTower(nn.Module):
             )
         )
 
-    def forward(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B patches width"]:
+    def forward(self, pixels: Float[Tensor, "B 3 rows columns"]) -> Float[Tensor, "B patches features"]:
         return self.vision_model(pixels).last_hidden_state
 
 
@@ -62,8 +62,8 @@ class Grounding(nn.Module):
             nn.Conv2d(32, channels, 3, padding=1),
             nn.GELU(approximate="tanh"),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GELU(approximate="tanh"),
         )
+        self.norm = nn.LayerNorm(channels)
         self.query = nn.Sequential(
             nn.Linear(width, width), nn.GELU(approximate="tanh"), nn.Linear(width, heads * channels)
         )
@@ -73,20 +73,29 @@ class Grounding(nn.Module):
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
         self.register_buffer("grid", grid, persistent=False)
 
-    def forward(
+    def look(
         self,
-        pixels: Float[Tensor, "B 3 height width"],
+        pixels: Float[Tensor, "B 3 rows columns"],
         words: Float[Tensor, "B T width"],
         is_word: Bool[Tensor, "B T"],
-    ) -> Float[Tensor, "B 1 width"]:
-        features = self.stem(pixels).permute(0, 2, 3, 1).flatten(1, 2)
+    ) -> tuple[Float[Tensor, "B heads cells"], Float[Tensor, "B cells channels"]]:
+        """Return the scores of every cell for every head, and the feature map."""
+        features = self.norm(self.stem(pixels).permute(0, 2, 3, 1).flatten(1, 2))
         weight = is_word.unsqueeze(-1).to(words.dtype)
         mean = (words * weight).sum(1) / weight.sum(1).clamp(min=1)
         query = self.query(mean).unflatten(1, (self.heads, -1))
-        attention = (query @ features.transpose(1, 2)).softmax(-1)
-        place = attention @ self.grid
-        content = attention @ features
-        return self.out(torch.cat([place.flatten(1), content.flatten(1)], dim=1)).unsqueeze(1)
+        return query @ features.transpose(1, 2), features
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "B 3 rows columns"],
+        words: Float[Tensor, "B T width"],
+        is_word: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B 1 width"]:
+        scores, features = self.look(pixels, words, is_word)
+        attention = scores.softmax(-1)
+        found = torch.cat([(attention @ self.grid).flatten(1), (attention @ features).flatten(1)], dim=1)
+        return self.out(found).unsqueeze(1)
 
 
 def to_pixels(image: UInt8[Tensor, "B height width 3"], *, size: int) -> Float[Tensor, "B 3 size size"]:

@@ -1,0 +1,141 @@
+"""The command line. The only place that parses arguments; a command's own module is loaded when it is asked for.
+
+Exit codes: 0 ok, 1 failed, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, runtime_checkable
+
+from rlco.core.errors import unknown_name
+
+OK, FAILED, BAD_USAGE = 0, 1, 2
+DEBUG = "--debug"
+
+
+@runtime_checkable
+class Command(Protocol):
+    """A dataclass whose fields are the command's arguments."""
+
+    def run(self) -> int | None:
+        """Do it; return the exit code, None meaning 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command is, and what it does in one line."""
+
+    module: str
+    type_name: str
+    summary: str
+
+    def load(self) -> type[Command]:
+        """Return the command's dataclass."""
+        return getattr(import_module(f"rlco.cli.{self.module}"), self.type_name)
+
+
+COMMANDS = {
+    "demo": Entry("runs", "Demo", "The main job, start to report; finished stages are kept."),
+    "run": Entry("runs", "Run", "A recipe, start to report; finished stages are kept."),
+    "report": Entry("runs", "Report", "Write report.html and results.json of a run folder again."),
+    "record": Entry("demonstrations", "Record", "Record demonstrations of the scripted operator in the stand-in."),
+    "generate": Entry("demonstrations", "Generate", "Generate demonstrations in the twin from real ones."),
+    "data": Entry("demonstrations", "Data", "Look into a dataset: data info FOLDER."),
+    "pretrain": Entry("training", "Pretrain", "Make the pretrained base that every method starts from."),
+    "sft": Entry("training", "Sft", "Supervised fine-tuning: real-only, or Stage I with --sim and --alpha."),
+    "rl": Entry("training", "Rl", "Stage II: PPO in the twin plus beta times the real term."),
+    "eval": Entry("training", "Eval", "Evaluate a policy on the fixed list of initial states."),
+    "tasks": Entry("system", "Tasks", "List the tasks, policies, bases and recipes."),
+    "doctor": Entry("system", "Doctor", "Check that this machine is fit to run."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_debug = DEBUG in words
+    words = [word for word in words if word != DEBUG]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return OK if words else BAD_USAGE
+    if words[0] == "--version":
+        from rlco import __version__
+
+        print(f"rlco {__version__}")
+        return OK
+    if words[0] not in COMMANDS:
+        return complain(unknown_name("command", words[0], COMMANDS), code=BAD_USAGE)
+    return run_command(words[0], words[1:], is_debug=is_debug)
+
+
+def run_command(name: str, words: Sequence[str], *, is_debug: bool) -> int:
+    """Parse and run one command. An error for the user becomes one line; a fault of ours keeps its traceback."""
+    try:
+        command = parse(name, words)
+    except SystemExit as exit_:
+        return OK if exit_.code in (0, None) else complain(f"{name}: {exit_.code}", code=BAD_USAGE)
+    try:
+        return command.run() or OK
+    except KeyboardInterrupt:
+        return complain("Stopped. The same command again goes on from what is on disk.", code=FAILED)
+    except Exception as error:
+        if is_debug or not is_for_user(error):
+            raise
+        return complain(error, code=FAILED)
+
+
+def parse(name: str, words: Sequence[str]) -> Command:
+    """Return the command with its arguments; bad usage raises ``SystemExit`` with one line."""
+    import tyro
+
+    markers = (
+        tyro.conf.PositionalMetavarFromFieldName,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.HelptextFromCommentsOff,
+    )
+    box, entry = io.StringIO(), COMMANDS[name]
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(entry.load(), prog=f"rlco {name}", description=entry.summary, args=words, config=markers)
+    except SystemExit as exit_:
+        raise SystemExit(one_line(box.getvalue()) if exit_.code else 0) from None
+
+
+def one_line(box: str) -> str:
+    """Return what a box of text says: without its frame, its title and its reference to the help."""
+    inside = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    text = " ".join(line for line in inside if line.strip("─"))
+    return text.split("For full helptext")[0].removeprefix("Error parsing config: ").strip()
+
+
+def is_for_user(error: Exception) -> bool:
+    """Return whether the message alone says what to do; a KeyError or IndexError is a fault of ours."""
+    from rlco.train.checkpoints import NonFiniteLossError
+
+    kinds = (ValueError, LookupError, OSError, NonFiniteLossError)
+    return isinstance(error, kinds) and not isinstance(error, KeyError | IndexError)
+
+
+def complain(message: object, *, code: int) -> int:
+    """Print one line on stderr; return ``code``."""
+    print(f"rlco: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def overview() -> str:
+    """Return the list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())
+    return (
+        "usage: rlco COMMAND [arguments]\n\n"
+        "RL-based sim-real co-training of vision-language-action policies.\n\n"
+        f"{lines}\n\n"
+        "rlco COMMAND --help tells a command's arguments, defaults and units; --debug shows the traceback of an error."
+    )

@@ -1,0 +1,69 @@
+"""Whole runs and their reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+DEMO_RECIPE = "push-cube-demo"
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Arguments of ``rlco demo``."""
+
+    folder: Path = RUNS / "demo"
+    """Where everything is kept."""
+
+    def run(self) -> None:
+        """See the overview."""
+        from rlco.recipes import recipe
+        from rlco.recipes.run import run_recipe
+
+        print(f"Report: {run_recipe(recipe(DEMO_RECIPE), self.folder)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Arguments of ``rlco run``."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """Name of the recipe; ``rlco tasks`` lists them."""
+    folder: Path | None = None
+    """Where everything is kept; runs/RECIPE by default, with the reality and seed where they are given."""
+    reality: int | None = None
+    """Another hidden draw of the stand-in than the recipe's."""
+    seed: int | None = None
+    """Another seed than the recipe's."""
+
+    def run(self) -> None:
+        """See the overview."""
+        from rlco.recipes import recipe
+        from rlco.recipes.run import run_recipe
+
+        config, name = recipe(self.recipe), self.recipe
+        if self.reality is not None:
+            config, name = replace(config, reality=self.reality), f"{name}-reality{self.reality}"
+        if self.seed is not None:
+            config, name = config.with_seed(self.seed), f"{name}-seed{self.seed}"
+        print(f"Report: {run_recipe(config, self.folder or RUNS / name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Arguments of ``rlco report``."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """A run whose evaluations are finished."""
+    compared: str = "RL-Co"
+    """The method whose difference to every other one is shown."""
+
+    def run(self) -> None:
+        """See the overview."""
+        from rlco.recipes.run import make_report
+
+        print(f"Report: {make_report(self.run_folder, compared=self.compared)}")

@@ -1,0 +1,255 @@
+"""The report of a run: one HTML file that needs nothing else.
+
+The page is light, prints well and loads no script, font or picture from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from rlco.core.files import write_atomic
+from rlco.core.progress import clock
+from rlco.evals.outcome import EvaluationResult, Reached
+from rlco.evals.plots import rl_curves, sft_curves
+from rlco.evals.report_data import Keep, MethodResult, ReportData, splits
+from rlco.evals.report_style import CSS, REACHED_COLOURS
+from rlco.evals.statistics import Interval, PairedDifference, paired_difference
+
+NOTHING = "\N{EN DASH}"
+"""Shown where there is no figure."""
+
+STANDIN_NOTE = (
+    "No robot was used. The <b>stand-in</b> takes the robot's place: a second simulated world with another look "
+    "(textures, light, clutter, camera, noise) and other dynamics (friction, masses, actuator gains, latency), drawn "
+    "once and hidden from training. What holds on the stand-in is a measurement on the stand-in, not on a robot."
+)
+WHAT_RATES_ARE = (
+    "Share of successful episodes with its Wilson 95 % interval, every episode counted as independent. Episodes lost "
+    "to a crashed world are in no rate."
+)
+WHY_PAIRED = (
+    "Both methods are evaluated on the same named initial states. The difference is the mean over states of the "
+    "difference of their mean successes there; its 95 % interval comes from the spread between states, so repeats of a "
+    "state add no false certainty. “Better on” counts states; p is the exact two-sided sign test over them."
+)
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the page, atomically."""
+    text = page(data)
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def page(data: ReportData) -> str:
+    """Return the whole page."""
+    parts = (
+        f"<h1>{escape(data.title)}</h1>",
+        f'<p class="headline">{headline(data)}</p>',
+        note(data),
+        section("Success rates", results_table(data)),
+        section(f"{escape(data.compared)} against every other method", differences_table(data)),
+        section("Where episodes end on the stand-in", endings_table(data)),
+        section("Stage II: reinforcement learning with the real term", figure(rl_curves(data.rl), "Stage II curves")),
+        section("Supervised training", figure(sft_curves(data.sft), "Learning curves of the supervised stages")),
+        section("The same initial state, every method, both worlds", clips(data)),
+        section("Time", timings_table(data.seconds)),
+        section("Configuration", configuration(data)),
+    )
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head = f"<head>{meta}<title>{escape(data.title)}</title><style>{CSS}</style></head>"
+    body = "\n".join(part for part in parts if part)
+    return f'<!doctype html>\n<html lang="en">{head}\n<body><main>{body}</main></body></html>\n'
+
+
+def headline(data: ReportData) -> str:
+    """Return the answer in one sentence: the compared method against the best of the others."""
+    ours = next(m for m in data.methods if m.name == data.compared)
+    others = [m for m in data.methods if m is not ours]
+    rate = percent(ours.standin.rate().value)
+    if not others:
+        return f"On the stand-in, {escape(ours.name)} succeeds in {rate} of the episodes."
+    best = max(others, key=lambda m: m.standin.rate().value)
+    gap = paired_difference(ours.standin.successes(), best.standin.successes()).difference
+    claim = "beats" if gap.low > 0 else "loses to" if gap.high < 0 else "is not told apart from"
+    return (
+        f"On the stand-in, {escape(ours.name)} ({rate}) {claim} the best other method, {escape(best.name)} "
+        f"({percent(best.standin.rate().value)}): {points(gap.value)} points, 95 % interval {points(gap.low)} to "
+        f"{points(gap.high)}."
+    )
+
+
+def note(data: ReportData) -> str:
+    """Return what the results are about; results on a real robot carry no note about the stand-in."""
+    return "" if any(m.standin.domain == "robot" for m in data.methods) else f'<p class="note">{STANDIN_NOTE}</p>'
+
+
+def section(title: str, content: str) -> str:
+    """Return a titled part; an empty one disappears."""
+    return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def results_table(data: ReportData) -> str:
+    """Return method x (stand-in splits, twin), each with its interval as text and as a bar."""
+    columns = splits(data.unseen)
+    has_twin = any(m.twin for m in data.methods)
+    group = (
+        f'<tr><th></th><th colspan="{len(columns)}">stand-in</th>{"<th>twin</th>" if has_twin else ""}<th></th></tr>'
+    )
+    names = "".join(f"<th>{name}</th>" for name in columns) + ("<th>all</th>" if has_twin else "")
+    rows = "".join(results_row(m, data, columns=columns, has_twin=has_twin) for m in data.methods)
+    caption = (
+        "Share of successful episodes with its Wilson 95 % interval. Lost episodes (a crashed world) are in no rate."
+    )
+    return (
+        f'<table class="rates"><thead>{group}<tr><th>method</th>{names}<th>episodes</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table><p class=caption>{caption}</p>"
+    )
+
+
+def results_row(method: MethodResult, data: ReportData, *, columns: Mapping[str, Keep], has_twin: bool) -> str:
+    """Return one method's rates."""
+    cells = "".join(rate_cell(method.standin.rate(keep)) for keep in columns.values())
+    if has_twin:
+        cells += rate_cell(method.twin.rate()) if method.twin else f"<td>{NOTHING}</td>"
+    lost = f" ({method.standin.num_lost} lost)" if method.standin.num_lost else ""
+    mark = ' class="ours"' if method.name == data.compared else ""
+    episodes = f"{len(method.standin.outcomes)}{lost}"
+    return f'<tr{mark}><th>{escape(method.name)}</th>{cells}<td class="small">{episodes}</td></tr>'
+
+
+def rate_cell(rate: Interval) -> str:
+    """Return a rate with its interval, and both as a bar from 0 to 100 %."""
+    if math.isnan(rate.value):
+        return f"<td>{NOTHING}</td>"
+    bar = (
+        f'<i class="bar"><i class="fill" style="width:{100 * rate.value:.1f}%"></i>'
+        f'<i class="whisker" style="left:{100 * rate.low:.1f}%;width:{100 * (rate.high - rate.low):.1f}%"></i></i>'
+    )
+    interval = f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
+    return f'<td><b>{percent(rate.value)}</b> <span class="small">{interval}</span>{bar}</td>'
+
+
+def differences_table(data: ReportData) -> str:
+    """Return the paired difference of the compared method to each other one, for each split."""
+    ours = next(m for m in data.methods if m.name == data.compared)
+    others = [m for m in data.methods if m is not ours]
+    columns = splits(data.unseen)
+    rows = "".join(
+        f"<tr><th>{escape(data.compared)} minus {escape(other.name)}</th>"
+        + "".join(
+            difference_cell(paired_difference(ours.standin.successes(keep), other.standin.successes(keep)))
+            for keep in columns.values()
+        )
+        + "</tr>"
+        for other in others
+    )
+    names = "".join(f"<th>stand-in, {name}</th>" for name in columns)
+    table = f"<table><thead><tr><th>points</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"{table}<p class=caption>{WHY_PAIRED}</p>" if others else ""
+
+
+def difference_cell(paired: PairedDifference) -> str:
+    """Return a difference in points; bold where the interval excludes 0."""
+    gap = paired.difference
+    if math.isnan(gap.value):
+        return f"<td>{NOTHING}</td>"
+    value = points(gap.value)
+    kind = "better" if gap.low > 0 else "worse" if gap.high < 0 else "unsure"
+    p = "p &lt; 0.001" if paired.sign_test_p < 0.001 else f"p = {paired.sign_test_p:.3f}"
+    counts = f"better on {paired.wins}, worse on {paired.losses} of {paired.num_states}<br>{p}"
+    interval = f"{points(gap.low)} to {points(gap.high)}"
+    return f'<td><b class="{kind}">{value}</b> <span class="small">{interval}<br>{counts}</span></td>'
+
+
+def endings_table(data: ReportData) -> str:
+    """Return for each method the share of episodes that came how far, as a stacked bar."""
+    rows = "".join(
+        f"<tr><th>{escape(m.name)}</th><td class=wide>{stacked(shares(m.standin))}</td>"
+        f"<td class=small>{mean_steps(m.standin)}</td></tr>"
+        for m in data.methods
+    )
+    keys = "".join(
+        f'<span class="key"><i style="background:{REACHED_COLOURS[r]}"></i>{r.value}</span>'
+        for r in Reached
+        if any(shares(m.standin)[r] for m in data.methods)
+    )
+    head = "<tr><th>method</th><th>share of episodes</th><th>steps to success</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p class=keys>{keys}</p>"
+
+
+def shares(result: EvaluationResult) -> dict[Reached, float]:
+    """Return how often an episode came how far."""
+    count = max(len(result.outcomes), 1)
+    return {kind: sum(o.reached is kind for o in result.outcomes) / count for kind in Reached}
+
+
+def stacked(parts: Mapping[Reached, float]) -> str:
+    """Return shares as one bar; a part wide enough shows its percentage."""
+    pieces = "".join(piece(kind, share) for kind, share in parts.items() if share > 0)
+    return f'<div class="stack">{pieces}</div>'
+
+
+def piece(kind: Reached, share: float) -> str:
+    """Return one part of a stacked bar."""
+    style = f"width:{100 * share:.2f}%;background:{REACHED_COLOURS[kind]}"
+    text = f"{100 * share:.0f}" if share > 0.04 else ""
+    return f'<i style="{style}" title="{kind.value}: {percent(share)}">{text}</i>'
+
+
+def mean_steps(result: EvaluationResult) -> str:
+    """Return the mean number of control steps of a successful episode."""
+    steps = [o.steps for o in result.outcomes if o.success]
+    return f"{sum(steps) / len(steps):.1f}" if steps else NOTHING
+
+
+def figure(svg: str, alternative: str) -> str:
+    """Embed an SVG as an image, so that its ids stay its own."""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img class="plot" alt="{escape(alternative)}" src="data:image/svg+xml;base64,{data}">' if svg else ""
+
+
+def clips(data: ReportData) -> str:
+    """Return the films; a green frame marks success, a red one failure."""
+    films = "".join(
+        f'<figure><video controls autoplay loop muted playsinline preload="metadata" '
+        f'src="data:video/mp4;base64,{base64.b64encode(c.mp4).decode()}"></video>'
+        f"<figcaption>{escape(c.caption)}</figcaption></figure>"
+        for c in data.clips
+    )
+    legend = "<p class=caption>A picture turns green when its episode succeeds and red when it fails.</p>"
+    return f'<div class="films">{films}</div>{legend}' if films else ""
+
+
+def timings_table(seconds: Mapping[str, float]) -> str:
+    """Return how long each stage took."""
+    if not seconds:
+        return ""
+    rows = "".join(f"<tr><th>{escape(n)}</th><td>{clock(s)}</td></tr>" for n, s in seconds.items())
+    total = f'<tr class="ours"><th>total</th><td>{clock(sum(seconds.values()))}</td></tr>'
+    return f'<table class="narrow"><tbody>{rows}{total}</tbody></table>'
+
+
+def configuration(data: ReportData) -> str:
+    """Return the resolved configuration and the evaluation protocol, folded."""
+    protocol = {f"{m.name}, stand-in": dict(m.standin.settings) for m in data.methods}
+    parts = {"run": data.configuration, "evaluation": protocol}
+    return "".join(
+        f"<details><summary>{name}</summary><pre>{escape(json.dumps(value, indent=2, default=str))}</pre></details>"
+        for name, value in parts.items()
+        if value
+    )
+
+
+def percent(share: float) -> str:
+    """Return ``71.3 %``."""
+    return NOTHING if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """Return a difference in points with its sign, ``+16.0``."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,38 @@
+"""Recipes of push-cube."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rlco.recipes.config import RunConfig
+from rlco.tasks.push_cube import REAL_COLOURS
+from rlco.train.rl import RLConfig
+from rlco.train.sft import SFTConfig
+
+
+def push_cube_demo() -> RunConfig:
+    """The main job within 20 minutes on two CPU cores."""
+    return RunConfig(task="push-cube", real_colours=REAL_COLOURS)
+
+
+def push_cube_pi05_nano() -> RunConfig:
+    """The main result: more states, and Stage II without the real term beside it."""
+    return replace(push_cube_demo(), num_states=300, repeats=1, without_real_term=True)
+
+
+def push_cube_pi05_nano_debug() -> RunConfig:
+    """Every stage in seconds; proves nothing."""
+    few = SFTConfig(steps=2, batch_size=4, save_every=1, log_every=1)
+    return replace(
+        push_cube_demo(),
+        base="untrained:pi05-tiny",
+        image_size=32,
+        real_demonstrations=2,
+        sim_demonstrations=2,
+        real_only=few,
+        cotraining=few,
+        rl=RLConfig(iterations=2, num_envs=2, decisions=2, minibatch=4, sft_batch_size=4, save_every=1),
+        num_states=2,
+        repeats=1,
+        num_envs=2,
+    )

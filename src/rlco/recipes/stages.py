@@ -1,0 +1,212 @@
+"""Single stages: files in, files out. A finished stage of the same inputs is kept, an interrupted one resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlco.core.files import is_finished, read_manifest, require_writable, write_manifest
+from rlco.core.progress import progress
+from rlco.data.augment import ColourJitter
+from rlco.data.chunks import ChunkDataset
+from rlco.data.mixture import Mixture, require_alpha
+from rlco.data.reader import Dataset
+from rlco.evals.outcome import EvaluationResult
+from rlco.evals.suite import EvaluationSettings, evaluate
+from rlco.policies.checkpoint import WEIGHTS, base_policy, load_policy, new_policy, save_policy
+from rlco.policies.pi05.policy import PI05Policy
+from rlco.rollout.collect import Collector
+from rlco.tasks import task
+from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
+from rlco.train.real_term import RealTerm
+from rlco.train.rl import RLConfig, StageTwo, run_rl
+from rlco.train.sft import SFTConfig, run_sft
+from rlco.worlds.make import make_world
+
+POLICY = "policy"
+"""Sub-folder of a training stage: the checkpoint it ends with."""
+RESULT = "result.json"
+"""The file of an evaluation."""
+EVALUATION_PREFIX = "eval"
+"""Names the fixed list of initial states that every method is evaluated on."""
+
+UNTRAINED = "untrained:"
+"""Prefix of a reference to a policy with random weights."""
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demonstrations:
+    """What supervised training learns from."""
+
+    real: Path | None
+    sim: Path | None = None
+    alpha: float | None = None
+    """Probability that a sample is simulated; needed where both sets are given."""
+
+    def __post_init__(self) -> None:
+        if self.real is None and self.sim is None:
+            raise ValueError("Supervised training needs demonstrations: real ones, simulated ones or both.")
+        if (self.alpha is None) == (self.real is not None and self.sim is not None):
+            raise ValueError("alpha is given exactly when there are both real and simulated demonstrations.")
+        if self.alpha is not None:
+            require_alpha(self.alpha)
+
+    def open(self) -> tuple[list[Dataset], list[float]]:
+        """Return the datasets, simulated first, and how often each is drawn."""
+        folders = [folder for folder in (self.sim, self.real) if folder is not None]
+        weights = [1.0] if self.alpha is None else [self.alpha, 1.0 - self.alpha]
+        return [Dataset.open(folder) for folder in folders], weights
+
+
+def open_policy(reference: str | Path) -> PI05Policy:
+    """Return the policy of a checkpoint folder or a training stage's folder, a shipped base by name, or new weights.
+
+    ``untrained:pi05-tiny`` is the last: random weights, for tests and for training from scratch.
+    """
+    text = str(reference)
+    if text.startswith(UNTRAINED):
+        return new_policy(text.removeprefix(UNTRAINED), BASE_CODEC, seed=0)
+    folder = policy_folder(reference)
+    return base_policy(text) if folder is None else load_policy(folder)
+
+
+def policy_folder(reference: str | Path) -> Path | None:
+    """Return the checkpoint folder that ``reference`` means, or None where it is the name of a base."""
+    path = Path(reference)
+    if (path / POLICY).is_dir():
+        return path / POLICY
+    return path if path.is_dir() or len(path.parts) > 1 else None
+
+
+def weights_fingerprint(reference: str | Path) -> str:
+    """Return 16 hex digits of the weights themselves; untrained ones are named by their reference."""
+    if str(reference).startswith(UNTRAINED):
+        return str(reference)
+    file = (policy_folder(reference) or WEIGHTS / str(reference)) / "model.safetensors"
+    if not file.is_file():
+        open_policy(reference)  # says what is missing
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+
+
+def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig) -> Figures:
+    """Fine-tune ``start`` on demonstrations; the policy is in ``folder/policy``."""
+    datasets, weights = demonstrations.open()
+    inputs = {
+        "start": weights_fingerprint(start),
+        "datasets": [d.fingerprint for d in datasets],
+        "weights": weights,
+        "config": asdict(config),
+    }
+    kept = finished(folder, inputs=inputs)
+    if kept is not None:
+        return kept
+    policy = open_policy(start)
+    mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
+    with progress(f"sft {folder.name}", total=config.steps) as bar:
+        figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach)
+    figures = figures | {"gradient_samples": config.steps * config.batch_size}
+    return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, config: RLConfig) -> Figures:
+    """Run Stage II from ``start`` in the twin; the policy is in ``folder/policy``. ``real`` is for beta above 0."""
+    if (real is None) != (config.beta == 0):
+        raise ValueError(f"beta is {config.beta:g}, but real demonstrations were {'not ' * (real is None)}given.")
+    dataset = Dataset.open(real) if real is not None else None
+    inputs = {
+        "start": weights_fingerprint(start),
+        "real": dataset.fingerprint if dataset else None,
+        "task": task(task_name).name,
+        "config": asdict(config),
+    }
+    kept = finished(folder, inputs=inputs)
+    if kept is not None:
+        return kept
+    policy = open_policy(start)
+    policy.set_trainable(config.trainable)
+    with make_world(
+        task_name,
+        domain="twin",
+        num_envs=config.num_envs,
+        seed=config.seed,
+        reward=config.reward,
+        image_size=policy.config.image_size,
+    ) as world:
+        stage = StageTwo(policy, Collector(world), real_term(policy, dataset, config), config)
+        with progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
+            figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach)
+    figures = figures | {"gradient_samples": stage.gradient_samples}
+    return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def real_term(policy: PI05Policy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
+    """Return the supervised term on real demonstrations, or None where there are none."""
+    if dataset is None:
+        return None
+    return RealTerm(
+        policy,
+        ChunkDataset.of(dataset, horizon=policy.horizon),
+        batch_size=config.sft_batch_size,
+        jitter=ColourJitter(),
+        seed=config.seed,
+    )
+
+
+def evaluation(
+    folder: Path, *, name: str, policy: str | Path, settings: EvaluationSettings, num_states: int
+) -> EvaluationResult:
+    """Evaluate ``policy``, called ``name`` in tables, on the task's fixed list; the answer is in ``folder``."""
+    inputs = {
+        "policy": weights_fingerprint(policy),
+        "name": name,
+        "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs"},
+        "num_states": num_states,
+    }
+    if finished(folder, inputs=inputs) is not None:
+        return EvaluationResult.load(folder / RESULT)
+    states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX)
+    opened = open_policy(policy)
+    opened.eval()
+    total = num_states * settings.repeats
+    with progress(f"eval {name} in the {settings.domain}", total=total, unit="episode") as bar:
+        result = evaluate(
+            opened, name=name, settings=settings, initial_states=states, make_world=make_world, reporter=bar
+        )
+    result.save(folder / RESULT)
+    write_manifest(folder, inputs=inputs, outputs={"episodes": len(result.outcomes), "lost": result.num_lost})
+    return result
+
+
+def pretrain(folder: Path, config: PretrainConfig) -> Figures:
+    """Make the base that every method starts from; it is in ``folder/policy``, in 16-bit floats."""
+    inputs = asdict(config)
+    kept = finished(folder, inputs=inputs)
+    if kept is not None:
+        return kept
+    with progress("pretrain", total=config.looks) as bar:
+        policy, figures = run_pretrain(config, folder=folder, progress=bar.reach)
+    return finish(folder, policy, inputs=inputs, figures=figures, half=True)
+
+
+def finished(folder: Path, *, inputs: Figures) -> Figures | None:
+    """Return the figures of a finished stage of these inputs, or None. Raises ``ValueError`` for another one's."""
+    require_writable(folder.parent)
+    if not is_finished(folder, inputs=inputs):
+        return None
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest["outputs"]
+
+
+def finish(folder: Path, policy: PI05Policy, *, inputs: Figures, figures: Figures, half: bool = False) -> Figures:
+    """Keep the trained policy, then mark the stage finished; a figure that is not finite is left out."""
+    outputs = {name: value for name, value in figures.items() if math.isfinite(value)}
+    save_policy(folder / POLICY, policy, provenance={**inputs, **outputs}, half=half)
+    write_manifest(folder, inputs=inputs, outputs=outputs)
+    return outputs

@@ -1,0 +1,155 @@
+"""The operator, the recorder and the generator in the real simulator, at small size."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlco.core.episode import StopReason
+from rlco.data import layout
+from rlco.data.reader import Dataset
+from rlco.demos.generate import GenerateConfig, GenerateReport, generate_demonstrations
+from rlco.demos.operator import EXACT, TELEOP, Operator
+from rlco.demos.plan import PlanConfig
+from rlco.demos.record import RecordConfig, record_demonstrations, style
+from rlco.demos.sources import replay
+from rlco.rollout.record import record
+from rlco.tasks import task
+from rlco.tasks.push_cube import REAL_COLOURS
+from rlco.worlds.make import make_world
+
+pytestmark = pytest.mark.sim
+
+TASK = task("push-cube")
+SIZE = 32
+REAL = RecordConfig(task="push-cube", colours=REAL_COLOURS, count=6, seed=1, image_size=SIZE)
+SIM = GenerateConfig(task="push-cube", count=5, seed=2, image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demos") / "real"
+    record_demonstrations(folder, REAL, num_envs=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sim(real: Path) -> Path:
+    folder = real.parent / "sim"
+    generate_demonstrations(folder, Dataset.open(real), SIM, num_envs=4)
+    return folder
+
+
+@pytest.mark.parametrize("operator", [TELEOP, EXACT])
+def test_the_operator_succeeds_in_the_twin(operator: object) -> None:
+    states = TASK.fixed_states(15, seed=3, prefix="operator")
+    with make_world("push-cube", num_envs=5, image_size=SIZE, render="none") as world:
+        hand = Operator(TASK, num_envs=5, seed=3, style=operator)  # pyright: ignore[reportArgumentType]
+        episodes = list(record(world, hand, states))
+    assert sum(e.stop_reason == StopReason.SUCCESS for e in episodes) >= 14
+    assert all((e.action[:, 6] == -1).all() for e in episodes)
+
+
+def test_teleoperation_is_slower_and_less_regular_than_the_exact_operator() -> None:
+    states = TASK.fixed_states(6, seed=4, prefix="operator")
+    lengths = {}
+    for name in ("teleop", "exact"):
+        with make_world("push-cube", num_envs=6, image_size=SIZE, render="none") as world:
+            hand = Operator(TASK, num_envs=6, seed=4, style=style(name))
+            lengths[name] = [len(e) for e in record(world, hand, states)]
+    assert np.mean(lengths["teleop"]) > 1.4 * np.mean(lengths["exact"])
+    assert np.std(lengths["teleop"]) > np.std(lengths["exact"])
+
+
+def test_a_recording_has_real_colours_only_and_a_start_for_each_episode(real: Path) -> None:
+    dataset = Dataset.open(real, control_hz=5)
+    assert len(dataset.episodes) == 6
+    for span, state in zip(dataset.episodes, dataset.initial_states, strict=True):
+        assert state is not None
+        assert state.labels["colour"] in REAL_COLOURS
+        assert span.task == state.instruction
+    assert dataset.frames.std() > 10
+
+
+def test_generated_demonstrations_succeed_when_their_actions_are_sent_again(sim: Path) -> None:
+    dataset = Dataset.open(sim, control_hz=5)
+    with make_world("push-cube", num_envs=5, image_size=SIZE, render="none") as world:
+        again = replay(world, TASK, dataset)
+    assert (again.succeeded, again.total) == (5, 5)
+
+
+def test_a_generated_demonstration_says_where_it_comes_from(real: Path, sim: Path) -> None:
+    provenance = json.loads((sim / layout.PROVENANCE_PATH).read_text())["episodes"]
+    seeds = len(Dataset.open(real).episodes)
+    assert len(provenance) == 5
+    assert all(0 <= p["seed_episode"] < seeds for p in provenance)
+    assert [p["attempt"] for p in provenance] == sorted({p["attempt"] for p in provenance})
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_generation_does_not_depend_on_the_number_of_environments(
+    real: Path, sim: Path, tmp_path: Path, num_envs: int
+) -> None:
+    report = generate_demonstrations(tmp_path / "sim", Dataset.open(real), SIM, num_envs=num_envs)
+    assert Dataset.open(tmp_path / "sim").fingerprint == Dataset.open(sim).fingerprint
+    assert report == GenerateReport(**json.loads((sim / "manifest.json").read_text())["outputs"])
+
+
+def test_another_seed_gives_other_demonstrations(real: Path, sim: Path, tmp_path: Path) -> None:
+    other = GenerateConfig(task="push-cube", count=2, seed=3, image_size=SIZE)
+    generate_demonstrations(tmp_path / "sim", Dataset.open(real), other, num_envs=2)
+    first = [d.episode(0).action for d in (Dataset.open(tmp_path / "sim"), Dataset.open(sim))]
+    assert first[0].shape != first[1].shape or not np.array_equal(*first)
+
+
+def test_clean_labels_are_the_executed_actions_without_their_noise(real: Path, sim: Path, tmp_path: Path) -> None:
+    clean = GenerateConfig(task="push-cube", count=5, seed=2, image_size=SIZE, plan=PlanConfig(clean_label=True))
+    generate_demonstrations(tmp_path / "clean", Dataset.open(real), clean, num_envs=4)
+    executed, labels = Dataset.open(sim), Dataset.open(tmp_path / "clean")
+    assert np.array_equal(executed.state, labels.state)
+    noise = (executed.action - labels.action)[:, :3]
+    assert noise.std() == pytest.approx(clean.plan.noise_m, rel=0.3)
+
+
+def test_a_finished_recording_is_kept(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlco.demos.record.make_world", lambda *_, **__: pytest.fail("recorded again"))
+    report = record_demonstrations(real, REAL, num_envs=2)
+    assert report.count == 6
+
+
+def test_a_folder_of_another_configuration_is_not_overwritten(real: Path) -> None:
+    other = RecordConfig(task="push-cube", colours=REAL_COLOURS, count=9, seed=1, image_size=SIZE)
+    with pytest.raises(ValueError, match=r"another configuration \(differs in: count\)"):
+        record_demonstrations(real, other)
+
+
+def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and was not made here"):
+        record_demonstrations(tmp_path, REAL)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_dataset_without_initial_states_cannot_be_replayed(real: Path, tmp_path: Path) -> None:
+    shutil.copytree(real, tmp_path / "real")
+    (tmp_path / "real" / layout.INITIAL_STATES_PATH).unlink()
+    with pytest.raises(ValueError, match="lacks the initial state of 6 episodes"):
+        generate_demonstrations(tmp_path / "sim", Dataset.open(tmp_path / "real"), SIM)
+    assert not (tmp_path / "sim").exists()
+
+
+def test_bad_names_and_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="Did you mean 'teleop'"):
+        style("telop")
+    with pytest.raises(LookupError, match="Did you mean 'purple'"):
+        record_demonstrations(tmp_path / "x", RecordConfig(task="push-cube", colours=("purpel", "pink", "yellow")))
+    with pytest.raises(LookupError, match="Did you mean 'push-cube'"):
+        record_demonstrations(tmp_path / "x", RecordConfig(task="push-cub", colours=None))
+    with pytest.raises(ValueError, match="count must be 1 or more, got 0"):
+        RecordConfig(task="push-cube", colours=None, count=0)
+    with pytest.raises(ValueError, match="count must be 1 or more, got -1"):
+        GenerateConfig(task="push-cube", count=-1)

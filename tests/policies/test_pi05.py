@@ -1,0 +1,263 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlco.core.policy import Batch, Observation, Policy
+from rlco.data.normalise import Normaliser
+from rlco.policies.checkpoint import load_policy, new_policy, policy_tensors, save_policy
+from rlco.policies.pi05.config import pi05_base, pi05_tiny
+from rlco.policies.pi05.network import PI05Network
+from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.policies.pi05.tokenizer import prompts, state_bins, vocabulary_size, words
+
+CODEC = Codec(
+    state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7)
+)
+
+
+def tiny(seed: int = 0) -> PI05Policy:
+    policy = new_policy("pi05-tiny", CODEC, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():  # the adaptive norms start at zero, which would hide the expert's layers
+        for parameter in policy.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def observation(count: int = 3, seed: int = 0) -> Observation:
+    generator = torch.Generator().manual_seed(seed)
+    return Observation(
+        image=torch.randint(0, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8),
+        state=torch.rand(count, 8, generator=generator) * 2 - 1,
+        instruction=tuple(["push the pink cube", "push the green cube", "pick up the ball"][i % 3] for i in range(count)),
+    )
+
+
+def batch(count: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(7)
+    return Batch(
+        observation=observation(count),
+        action=0.05 * torch.randn(count, 8, 7, generator=generator),
+        is_pad=torch.zeros(count, 8, dtype=torch.bool),
+    )
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_it_is_a_policy() -> None:
+    assert isinstance(tiny(), Policy)
+
+
+@pytest.mark.parametrize("part", ["all", "expert"])
+def test_scoring_repeats_what_sampling_said(part: str) -> None:
+    policy = tiny()
+    policy.set_trainable(part)
+    with torch.no_grad():
+        sample = policy.sample(observation(), explore=True, generator=generator())
+    evaluation = policy.evaluate(observation(), sample.trace)
+    # the K steps are scored in one pass: equal up to rounding of a sum of 112 densities
+    torch.testing.assert_close(evaluation.log_prob, sample.log_prob, atol=2e-4, rtol=0)
+    assert torch.equal(evaluation.value, sample.value)
+
+
+def test_a_kept_prefix_scores_like_a_fresh_one() -> None:
+    policy = tiny()
+    policy.set_trainable("expert")
+    with torch.no_grad():
+        trace = dict(policy.sample(observation(), explore=True, generator=generator()).trace)
+    fresh = {name: value for name, value in trace.items() if not name.startswith("prefix")}
+    kept = policy.evaluate(observation(), trace)
+    again = policy.evaluate(observation(), fresh)
+    assert torch.equal(kept.log_prob, again.log_prob)
+    assert torch.equal(kept.value, again.value)
+
+
+def test_noise_off_is_the_euler_solution_and_ignores_the_noise_head() -> None:
+    policy, noise = tiny(), torch.randn(3, 8, 8, generator=generator())
+    first = policy.sample(observation(), explore=False, generator=generator(), noise=noise).action
+    with torch.no_grad():
+        for parameter in policy.noise_head.parameters():
+            parameter += 1.0
+    second = policy.sample(observation(), explore=False, generator=generator(5), noise=noise).action
+    assert torch.equal(first, second)
+
+
+def test_exploration_moves_only_what_is_executed() -> None:
+    policy, noise = tiny(), torch.randn(3, 8, 8, generator=generator())
+    prefix_chain = policy.sample(observation(), explore=True, generator=generator(), noise=noise).trace["chain"]
+    mean = policy.sample(observation(), explore=False, generator=generator(), noise=noise).trace["chain"]
+    assert torch.equal(prefix_chain[:, 1, 4:], mean[:, 1, 4:])  # beyond the executed steps
+    assert torch.equal(prefix_chain[:, 1, :, 7:], mean[:, 1, :, 7:])  # beyond the real dimensions
+    assert not torch.isclose(prefix_chain[:, 1, :4, :7], mean[:, 1, :4, :7]).any()
+
+
+def test_another_time_grid_is_refused() -> None:
+    policy = tiny()
+    trace = dict(policy.sample(observation(), explore=True, generator=generator()).trace)
+    trace["time"] = trace["time"] * 0.5
+    with pytest.raises(ValueError, match="time grid"):
+        policy.evaluate(observation(), trace)
+
+
+def test_padded_steps_and_padded_dimensions_do_not_count() -> None:
+    policy, plain = tiny(), batch()
+    is_pad = plain.is_pad.clone()
+    is_pad[:, 5:] = True
+    garbage = plain.action.clone()
+    garbage[:, 5:] = 1e3
+    a = policy.loss(replace(plain, is_pad=is_pad), generator=generator())
+    with torch.no_grad():
+        policy.network.action_out_proj.bias[7] += 100.0  # the padded dimension
+    b = policy.loss(replace(plain, is_pad=is_pad), generator=generator())
+    torch.testing.assert_close(a, b)
+    assert not torch.allclose(policy.loss(replace(plain, action=garbage), generator=generator()), a)
+
+
+def test_the_prefix_does_not_depend_on_padding_tokens() -> None:
+    policy = tiny()
+    ids, is_token, is_word = prompts(observation().instruction, observation().state, length=24)
+    pixels = torch.randn(3, 3, 32, 32, generator=generator())
+    padded = policy.network.prefix(pixels, ids, is_token, is_word)
+    used = int(is_token.sum(1).max())
+    cut = policy.network.prefix(pixels, ids[:, :used], is_token[:, :used], is_word[:, :used])
+    torch.testing.assert_close(padded.summary, cut.summary)
+    noisy = torch.randn(3, 2, 8, 8, generator=generator())
+    time = torch.tensor([[0.3, 0.9]])
+    torch.testing.assert_close(policy.network.expert(noisy, time, padded)[0], policy.network.expert(noisy, time, cut)[0])
+
+
+def test_copies_that_share_a_prefix_do_not_see_each_other() -> None:
+    policy = tiny()
+    prefix = policy.encode(observation())
+    noisy = torch.randn(3, 4, 8, 8, generator=generator())
+    time = torch.tensor([[1.0, 0.75, 0.5, 0.25]])
+    together, _ = policy.network.expert(noisy, time, prefix)
+    alone = torch.cat([policy.network.expert(noisy[:, [k]], time[:, [k]], prefix)[0] for k in range(4)], dim=1)
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_frozen_prefix_gets_no_gradient_and_the_expert_does() -> None:
+    policy = tiny()
+    policy.set_trainable("expert")
+    policy.loss(batch(), generator=generator()).mean().backward()
+    assert all(p.grad is None for p in policy.network.prefix_parameters())
+    assert float(policy.network.action_in_proj.weight.grad.norm()) > 0
+    policy.set_trainable("all")
+    policy.loss(batch(), generator=generator()).mean().backward()
+    grad = policy.network.paligemma_with_expert.paligemma.model.vision_tower.vision_model.embeddings.patch_embedding.weight.grad
+    assert float(grad.norm()) > 0
+
+
+def test_the_critic_sends_no_gradient_into_the_policy() -> None:
+    policy = tiny()
+    trace = policy.sample(observation(), explore=True, generator=generator()).trace
+    policy.evaluate(observation(), {k: v.detach() for k, v in trace.items()}).value.sum().backward()
+    critic = {id(p) for p in policy.critic_parameters()}
+    assert all(p.grad is None or not p.grad.any() for p in policy.parameters() if id(p) not in critic)
+
+
+def test_the_image_and_the_words_matter() -> None:
+    policy, noise = tiny(), torch.randn(3, 8, 8, generator=generator())
+    seen = observation()
+    plain = policy.sample(seen, explore=False, generator=generator(), noise=noise).action
+    dark = policy.sample(replace(seen, image=seen.image // 4), explore=False, generator=generator(), noise=noise).action
+    words_changed = replace(seen, instruction=("push the orange cube",) * 3)
+    other = policy.sample(words_changed, explore=False, generator=generator(), noise=noise).action
+    assert not torch.allclose(plain, dark, rtol=1e-3)
+    assert not torch.allclose(plain, other, rtol=1e-3)
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    policy = tiny()
+    save_policy(tmp_path / "p", policy, provenance={"why": "test"})
+    back = load_policy(tmp_path / "p")
+    assert back.config == policy.config
+    assert back.codec == policy.codec
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), back.parameters(), strict=True))
+
+
+def test_a_checkpoint_with_wrong_keys_is_refused_and_every_key_is_named(tmp_path: Path) -> None:
+    save_policy(tmp_path / "p", tiny(), provenance={})
+    file = tmp_path / "p" / "model.safetensors"
+    tensors = load_file(file)
+    tensors.pop("action_in_proj.bias")
+    tensors["action_out_proj.bias"] = torch.zeros(3)
+    tensors["stranger"] = torch.zeros(1)
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match="missing action_in_proj.bias; unexpected stranger; action_out_proj.bias has"):
+        load_policy(tmp_path / "p")
+
+
+def test_a_truncated_checkpoint_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    save_policy(tmp_path / "p", tiny(), provenance={})
+    file = tmp_path / "p" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        load_policy(tmp_path / "p")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        load_policy(tmp_path / "p")
+
+
+def test_an_unknown_configuration_field_is_refused(tmp_path: Path) -> None:
+    save_policy(tmp_path / "p", tiny(), provenance={})
+    path = tmp_path / "p" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "horizn": 8}))
+    with pytest.raises(ValueError, match="horizn"):
+        load_policy(tmp_path / "p")
+
+
+def test_an_unknown_policy_name_suggests_the_near_one() -> None:
+    with pytest.raises(LookupError, match="Did you mean 'pi05-nano'"):
+        new_policy("pi05-nan", CODEC, seed=0)
+
+
+def test_the_released_size_has_the_published_keys_and_shapes() -> None:
+    with torch.device("meta"):
+        network = PI05Network(pi05_base())
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    root = "paligemma_with_expert."
+    expected = {
+        f"{root}paligemma.model.vision_tower.vision_model.embeddings.patch_embedding.weight": (1152, 3, 14, 14),
+        f"{root}paligemma.model.vision_tower.vision_model.encoder.layers.26.mlp.fc1.weight": (4304, 1152),
+        f"{root}paligemma.model.multi_modal_projector.linear.weight": (2048, 1152),
+        f"{root}paligemma.model.language_model.layers.17.self_attn.k_proj.weight": (256, 2048),
+        f"{root}paligemma.model.language_model.norm.weight": (2048,),
+        f"{root}paligemma.lm_head.weight": (257152, 2048),
+        f"{root}gemma_expert.model.layers.0.input_layernorm.dense.weight": (3072, 1024),
+        f"{root}gemma_expert.model.layers.17.self_attn.o_proj.weight": (1024, 2048),
+        f"{root}gemma_expert.model.norm.dense.bias": (3072,),
+        "action_in_proj.weight": (1024, 32),
+        "time_mlp_out.weight": (1024, 1024),
+    }
+    assert {name: shapes.get(name) for name in expected} == expected
+    # 812 published tensors; ours lack only the expert's lm_head, which no forward pass uses
+    assert len(shapes) == 811
+    assert sum(v.numel() for v in network.state_dict().values()) == 3_616_757_520 - 257_152 * 1024
+
+
+def test_published_names_cover_every_tensor_once() -> None:
+    policy = new_policy("pi05-tiny", CODEC, seed=0)
+    assert len(policy_tensors(policy)) == len(policy.state_dict())
+
+
+def test_state_bins_follow_the_published_rule() -> None:
+    state = torch.tensor([[-1.1, -1.0, 0.0, 0.9999, 1.0, 5.0]])
+    assert state_bins(state).tolist() == [[-1, 0, 128, 255, 255, 255]]
+
+
+def test_a_long_prompt_is_refused_not_cut() -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        prompts(("push the purple cube " * 10,), torch.zeros(1, 8), length=24)
+
+
+def test_an_unknown_word_is_spelled() -> None:
+    assert len(words("push")) == 1
+    assert len(words("zebra")) == 5
+    assert vocabulary_size() <= pi05_tiny().vocabulary

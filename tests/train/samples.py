@@ -1,0 +1,69 @@
+"""Small policies and data with random values, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rlco.core.episode import Episode, StopReason
+from rlco.data.chunks import ChunkDataset
+from rlco.data.mixture import Mixture
+from rlco.data.normalise import Normaliser
+from rlco.data.reader import Dataset
+from rlco.data.writer import write_dataset
+from rlco.policies.checkpoint import new_policy
+from rlco.policies.pi05.policy import Codec, PI05Policy
+
+CODEC = Codec(
+    state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7)
+)
+
+
+def tiny(seed: int = 0) -> PI05Policy:
+    """Return a policy whose expert is not the identity (its adaptive norms start at zero)."""
+    policy, generator = new_policy("pi05-tiny", CODEC, seed=seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def demonstrations(frames: int = 40, *, seed: int = 0) -> ChunkDataset:
+    """Return one episode of noise."""
+    rng = np.random.default_rng(seed)
+    return ChunkDataset(
+        frames=rng.integers(0, 256, (frames, 32, 32, 3), dtype=np.uint8),
+        state=rng.uniform(-1, 1, (frames, 8)).astype(np.float32),
+        action=(0.03 * rng.standard_normal((frames, 7))).astype(np.float32),
+        last=np.full(frames, frames - 1),
+        instruction=("push the pink cube",) * frames,
+        horizon=8,
+    )
+
+
+def write_pair(folder: Path) -> tuple[Dataset, Dataset]:
+    """Write two small datasets of noise and open them: (simulated, real)."""
+    pair = []
+    for number, name in enumerate(("sim", "real")):
+        rng = np.random.default_rng(number)
+        episodes = [
+            Episode(
+                image=rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8),
+                state=rng.uniform(-1, 1, (12, 8)).astype(np.float32),
+                action=(0.03 * rng.standard_normal((12, 7))).astype(np.float32),
+                instruction="push the pink cube",
+                fps=5,
+                stop_reason=StopReason.SUCCESS,
+            )
+            for _ in range(2)
+        ]
+        write_dataset(folder / name, episodes, fps=5, robot_type="panda")
+        pair.append(Dataset.open(folder / name))
+    return pair[0], pair[1]
+
+
+def mixture(pair: tuple[Dataset, Dataset], *, alpha: float = 0.5, batch_size: int = 8) -> Mixture:
+    """Return a fresh mixture of the two."""
+    return Mixture.of_sim_and_real(*pair, alpha=alpha, horizon=8, batch_size=batch_size, seed=0)

@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlco.rollout.collect import Collector
+from rlco.train.checkpoints import NonFiniteLossError
+from rlco.train.log import read_metrics
+from rlco.train.real_term import RealTerm
+from rlco.train.rl import RLConfig, StageTwo, run_rl
+from tests.train.fakes import CountingWorld
+from tests.train.samples import demonstrations, tiny
+
+
+def config(**changes: object) -> RLConfig:
+    small = {"iterations": 4, "num_envs": 4, "decisions": 4, "minibatch": 8, "sft_batch_size": 6, "critic_warmup": 0}
+    return RLConfig(**{**small, "save_every": 1, "kl_stop": 1e9, **changes})
+
+
+def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
+    policy = tiny()
+    policy.set_trainable(cfg.trainable)
+    real = RealTerm(policy, demonstrations(), batch_size=cfg.sft_batch_size, jitter=None, seed=0) if cfg.beta else None
+    return StageTwo(policy, Collector(world or CountingWorld()), real, cfg)
+
+
+def gradients(two: StageTwo) -> list[torch.Tensor]:
+    """Return the gradient of the total loss of one fixed minibatch, per actor parameter."""
+    experience = two.collector.collect(two.policy, decisions=4, generator=two.generator)
+    data, _ = two._learnable(experience)
+    two.generator.manual_seed(5)
+    loss = two.loss(data)
+    two.optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in two.actor]
+
+
+@pytest.mark.parametrize("part", ["all", "expert"])
+@pytest.mark.parametrize("beta", [0.3, 2.0])
+def test_the_real_term_reaches_the_gradient_with_weight_beta(part: str, beta: float) -> None:
+    with_real, without = stage(config(beta=beta, trainable=part)), stage(config(beta=0.0, trainable=part))
+    both, rl = gradients(with_real), gradients(without)
+    with_real.generator.manual_seed(5)
+    assert with_real.real_term is not None
+    with_real.real_term.generator = np.random.default_rng(0)
+    repeat = stage(config(beta=beta, trainable=part))
+    assert repeat.real_term is not None
+    repeat.generator.manual_seed(5)
+    sft = torch.autograd.grad(repeat.real_term.loss(generator=repeat.generator), repeat.actor, allow_unused=True)
+    assert any(g is not None and g.norm() > 1e-4 for g in sft)
+    for a, b, c in zip(both, rl, sft, strict=True):
+        expected = beta * c if c is not None else torch.zeros_like(a)
+        torch.testing.assert_close(a - b, expected, atol=2e-5, rtol=1e-3)
+
+
+def test_the_first_minibatch_of_every_iteration_has_ratio_one() -> None:
+    two = stage(config())
+    for _ in range(3):
+        figures = two.iterate()
+        assert figures["rl/first_ratio_error"] < 1e-3
+    assert figures["rl/kl"] > 0  # the later minibatches moved
+
+
+def test_the_value_of_the_rollout_is_the_value_recomputed() -> None:
+    two = stage(config())
+    experience = two.collector.collect(two.policy, decisions=4, generator=two.generator)
+    again = two.policy.evaluate(experience.observation, experience.trace).value
+    torch.testing.assert_close(again, experience.rollout.value.flatten(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("part", ["all", "expert"])
+def test_stop_after_two_iterations_and_resume_equals_four_straight(tmp_path: Path, part: str) -> None:
+    straight = stage(config(trainable=part))
+    run_rl(straight, folder=tmp_path / "straight", inputs={})
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, _: int) -> None:
+        if step == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_rl(stage(config(trainable=part)), folder=tmp_path / "resumed", inputs={}, progress=stop)
+    resumed = stage(config(trainable=part))
+    run_rl(resumed, folder=tmp_path / "resumed", inputs={})
+    for a, b in zip(straight.policy.parameters(), resumed.policy.parameters(), strict=True):
+        assert torch.equal(a, b)
+    timeless = [
+        [{k: v for k, v in line.items() if not k.startswith("time/")} for line in read_metrics(tmp_path / name)]
+        for name in ("straight", "resumed")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_ppo_learns_to_pass_the_line() -> None:
+    cfg = config(beta=0.0, iterations=15, num_envs=32, decisions=6, minibatch=64, lr=3e-3, kl_stop=0.2)
+    two = stage(cfg, world=CountingWorld(32, line_m=0.12))
+    success = [two.iterate()["rl/success"] for _ in range(cfg.iterations)]
+    assert np.mean(success[:3]) < 0.35
+    assert np.mean(success[-3:]) > 0.5
+
+
+def test_the_critic_warm_up_leaves_the_actor_alone() -> None:
+    two = stage(config(critic_warmup=1))
+    before = [p.detach().clone() for p in two.actor]
+    critic = [p.detach().clone() for p in two.policy.critic_parameters()]
+    two.iterate()
+    assert all(torch.equal(a, b) for a, b in zip(before, two.actor, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(critic, two.policy.critic_parameters(), strict=True))
+    two.iterate()
+    assert not all(torch.equal(a, b) for a, b in zip(before, two.actor, strict=True))
+
+
+def test_a_lost_environment_is_neither_success_nor_failure_and_teaches_nothing() -> None:
+    world = CountingWorld(line_m=1.0)
+    two = stage(config(), world=world)
+    world.lose = 1
+    experience = two.collector.collect(two.policy, decisions=2, generator=two.generator)
+    assert experience.lost == 1
+    assert experience.finished == 0
+    assert experience.rollout.is_valid.tolist() == [[True, False, True, True], [True] * 4]
+    data, _ = two._learnable(experience)
+    assert len(data.advantage) == 7
+
+
+def test_episodes_are_bootstrapped_by_the_clock_and_not_by_success() -> None:
+    two = stage(config(), world=CountingWorld(length=4))
+    experience = two.collector.collect(two.policy, decisions=2, generator=two.generator)
+    rollout = experience.rollout
+    ended = rollout.terminated | rollout.truncated
+    assert ended.all()
+    assert (rollout.next_value[rollout.terminated] == 0).all()
+    assert not rollout.next_value.isnan().any()
+
+
+def test_the_gradient_samples_are_counted_as_announced() -> None:
+    cfg = config(critic_warmup=1)
+    two = stage(cfg)
+    for _ in range(cfg.iterations):
+        two.iterate()
+    assert two.gradient_samples == cfg.gradient_samples
+
+
+def test_a_nan_stops_the_run_with_a_dump_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    two = stage(config())
+
+    def poison(step: int, _: int) -> None:
+        if step == 2:
+            with torch.no_grad():
+                two.policy.network.action_out_proj.bias.fill_(float("nan"))
+
+    with pytest.raises((NonFiniteLossError, ValueError), match=r"(?i)nan"):
+        run_rl(two, folder=tmp_path, inputs={}, progress=poison)
+    assert (tmp_path / "checkpoints" / "000002" / "state.pt").exists()
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run_rl(stage(config(iterations=1)), folder=tmp_path, inputs={})
+    with pytest.raises(ValueError, match="differs in: clip"):
+        run_rl(stage(config(iterations=1, clip=0.3)), folder=tmp_path, inputs={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"beta": -0.1}, "beta must be 0 or more, got -0.1"), ({"clip": 2.0}, "clip"), ({"epochs": 0}, "epochs")],
+)
+def test_bad_numbers_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
