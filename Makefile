@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.rlco-setup
 export MUJOCO_GL ?= egl
+# Threads that wait for work must not spin: worker processes need the cores.
+export OMP_WAIT_POLICY ?= passive
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: setup demo test check bench clean

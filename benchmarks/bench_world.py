@@ -7,6 +7,9 @@ with no controller, no reward and nobody to send the result to. World and bound 
 slows down slows both.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 import argparse
@@ -20,6 +23,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +52,7 @@ def main() -> int:
     return 1 if slower or figures["ratio"] < LEAST_RATIO else 0
 
 
-def measure(options: argparse.Namespace) -> dict[str, object]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return environment steps per second, by way of rendering, and the ratio to the bound."""
     bound = Bound(options)
     arguments = {"domain": options.domain, "num_envs": options.num_envs, "num_workers": options.num_workers}
@@ -84,14 +88,15 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def compare(figures: dict, baseline: dict) -> list[str]:
-    """Return a line for each ratio or rate that fell more than a tenth below the baseline's."""
+def compare(figures: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
+    """Return a line for the ratio and each rate that fell more than a tenth below the baseline's."""
+    same = ("machine", "domain", "image_size", "num_envs", "num_workers")
+    differing = [name for name in same if figures[name] != baseline[name]]
+    if differing:
+        return [f"The baseline was measured with another {', '.join(differing)}: nothing to compare."]
     pairs = {"ratio": (figures["ratio"], baseline["ratio"])}
-    pairs |= {
-        name: (figures["steps_per_s"][name], rate)
-        for name, rate in baseline["steps_per_s"].items()
-        if figures["machine"] == baseline["machine"]  # rates of another machine say nothing
-    }
+    rates = figures["steps_per_s"]
+    pairs |= {name: (rates[name], rate) for name, rate in baseline["steps_per_s"].items() if name != "bound"}
     return [
         f"{name}: {now} is less than {LEAST_OF_BASELINE} of the baseline's {then}"
         for name, (now, then) in pairs.items()

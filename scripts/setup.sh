@@ -45,8 +45,8 @@ install_egl() {
     fi
     echo "setup: installing $packages for rendering without a screen"
     # shellcheck disable=SC2086
-    { $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq $packages; } >/dev/null ||
-        fail "$manual"
+    { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y $packages; } \
+        >.venv/apt.log 2>&1 || fail "$(tail -n 1 .venv/apt.log). $manual"
 }
 
 make_venv

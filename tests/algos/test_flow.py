@@ -52,9 +52,7 @@ def test_entries_that_do_not_count_change_nothing() -> None:
     counts = torch.zeros(4, 8, dtype=torch.bool)
     counts[:2, :7] = True
     other = torch.where(counts, chain, torch.randn(2, 3, 4, 8))
-    torch.testing.assert_close(
-        chain_log_prob(chain, mean, std, counts), chain_log_prob(other, mean, std, counts)
-    )
+    torch.testing.assert_close(chain_log_prob(chain, mean, std, counts), chain_log_prob(other, mean, std, counts))
 
 
 def test_entropy_of_unit_noise() -> None:

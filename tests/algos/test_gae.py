@@ -58,8 +58,11 @@ def test_environments_do_not_mix() -> None:
 
 def test_lambda_one_is_the_return_minus_the_value() -> None:
     # discounted return from step 0: 1 + .9 * 0 + .81 * 2 + .729 * 4
-    advantage = gae(rollout(value=torch.tensor([[0.5], [1.0], [0.0]]), next_value=torch.tensor([[1.0], [0.0], [4.0]])),
-                    discount=0.9, lam=1.0)
+    advantage = gae(
+        rollout(value=torch.tensor([[0.5], [1.0], [0.0]]), next_value=torch.tensor([[1.0], [0.0], [4.0]])),
+        discount=0.9,
+        lam=1.0,
+    )
     assert float(advantage[0]) == pytest.approx(1 + 0.81 * 2 + 0.729 * 4 - 0.5)
 
 

@@ -47,7 +47,9 @@ class FakeWorld:
         self.resets += 1
         return self.observation(), {}
 
-    def step_chunk(self, actions: np.ndarray) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step_chunk(
+        self, actions: np.ndarray, *, render: str | None = None
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict]:
         shape = actions.shape[:2]
         terminated, truncated, valid = (np.zeros(shape, dtype=bool) for _ in range(3))
         lost = np.array([s is not None and s.name == self.lose for s in self.starts]) & ~self.over
@@ -63,6 +65,9 @@ class FakeWorld:
             self.over[e] = terminated[e, h] or truncated[e, h]
         self.over |= lost
         info = {"valid": valid, "lost": lost, "success": terminated.any(1)}
+        if render == "all":
+            image = self.observation()["image"]
+            info["images"] = np.repeat(image[:, None], shape[1], axis=1)
         return self.observation(), np.zeros(shape), terminated, truncated, info
 
     def facts(self) -> Facts:

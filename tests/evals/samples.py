@@ -72,6 +72,7 @@ def sft_records(seed: int, count: int = 40) -> list[dict[str, float]]:
             "sft/loss": 0.2 + math.exp(-i / 5) + 0.02 * rng.random(),
             "sft/grad_norm": 0.5 + math.exp(-i / 8) + 0.1 * rng.random(),
             "sft/fraction_0": 0.5 + 0.1 * rng.normal() / i,
+            "sft/fraction_1": 0.5,
         }
         for i in range(1, count + 1)
     ]

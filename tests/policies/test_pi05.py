@@ -11,12 +11,10 @@ from rlco.data.normalise import Normaliser
 from rlco.policies.checkpoint import load_policy, new_policy, policy_tensors, save_policy
 from rlco.policies.pi05.config import pi05_base, pi05_tiny
 from rlco.policies.pi05.network import PI05Network
-from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.policies.pi05.policy import Codec, PI05Policy, Trainable
 from rlco.policies.pi05.tokenizer import prompts, state_bins, vocabulary_size, words
 
-CODEC = Codec(
-    state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7)
-)
+CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
 def tiny(seed: int = 0) -> PI05Policy:
@@ -33,7 +31,7 @@ def observation(count: int = 3, seed: int = 0) -> Observation:
     return Observation(
         image=torch.randint(0, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8),
         state=torch.rand(count, 8, generator=generator) * 2 - 1,
-        instruction=tuple(["push the pink cube", "push the green cube", "pick up the ball"][i % 3] for i in range(count)),
+        instruction=("push the pink cube", "push the green cube", "pick up the ball")[:count],
     )
 
 
@@ -55,7 +53,7 @@ def test_it_is_a_policy() -> None:
 
 
 @pytest.mark.parametrize("part", ["all", "expert"])
-def test_scoring_repeats_what_sampling_said(part: str) -> None:
+def test_scoring_repeats_what_sampling_said(part: Trainable) -> None:
     policy = tiny()
     policy.set_trainable(part)
     with torch.no_grad():
@@ -129,7 +127,8 @@ def test_the_prefix_does_not_depend_on_padding_tokens() -> None:
     torch.testing.assert_close(padded.summary, cut.summary)
     noisy = torch.randn(3, 2, 8, 8, generator=generator())
     time = torch.tensor([[0.3, 0.9]])
-    torch.testing.assert_close(policy.network.expert(noisy, time, padded)[0], policy.network.expert(noisy, time, cut)[0])
+    velocities = [policy.network.expert(noisy, time, prefix)[0] for prefix in (padded, cut)]
+    torch.testing.assert_close(*velocities)
 
 
 def test_copies_that_share_a_prefix_do_not_see_each_other() -> None:
@@ -147,11 +146,12 @@ def test_a_frozen_prefix_gets_no_gradient_and_the_expert_does() -> None:
     policy.set_trainable("expert")
     policy.loss(batch(), generator=generator()).mean().backward()
     assert all(p.grad is None for p in policy.network.prefix_parameters())
-    assert float(policy.network.action_in_proj.weight.grad.norm()) > 0
+    assert policy.network.action_in_proj.weight.grad is not None
+    assert policy.network.action_in_proj.weight.grad.any()
     policy.set_trainable("all")
     policy.loss(batch(), generator=generator()).mean().backward()
-    grad = policy.network.paligemma_with_expert.paligemma.model.vision_tower.vision_model.embeddings.patch_embedding.weight.grad
-    assert float(grad.norm()) > 0
+    tower = policy.network.paligemma_with_expert.paligemma.model.vision_tower
+    assert any(p.grad is not None and p.grad.any() for p in tower.parameters())
 
 
 def test_the_critic_sends_no_gradient_into_the_policy() -> None:
@@ -190,7 +190,9 @@ def test_a_checkpoint_with_wrong_keys_is_refused_and_every_key_is_named(tmp_path
     tensors["action_out_proj.bias"] = torch.zeros(3)
     tensors["stranger"] = torch.zeros(1)
     save_file(tensors, file)
-    with pytest.raises(ValueError, match="missing action_in_proj.bias; unexpected stranger; action_out_proj.bias has"):
+    with pytest.raises(
+        ValueError, match=r"missing action_in_proj\.bias; unexpected stranger; action_out_proj\.bias has"
+    ):
         load_policy(tmp_path / "p")
 
 

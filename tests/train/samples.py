@@ -16,9 +16,7 @@ from rlco.data.writer import write_dataset
 from rlco.policies.checkpoint import new_policy
 from rlco.policies.pi05.policy import Codec, PI05Policy
 
-CODEC = Codec(
-    state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7)
-)
+CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
 def tiny(seed: int = 0) -> PI05Policy:

@@ -74,14 +74,14 @@ def test_stop_after_two_iterations_and_resume_equals_four_straight(tmp_path: Pat
     straight = stage(config(trainable=part))
     run_rl(straight, folder=tmp_path / "straight", inputs={})
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(step: int, _: int) -> None:
         if step == 2:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run_rl(stage(config(trainable=part)), folder=tmp_path / "resumed", inputs={}, progress=stop)
     resumed = stage(config(trainable=part))
     run_rl(resumed, folder=tmp_path / "resumed", inputs={})

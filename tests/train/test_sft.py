@@ -1,17 +1,15 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from rlco.data.reader import Dataset
 from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.log import read_metrics
 from rlco.train.sft import SFTConfig, SFTTrainer, learning_rate, run_sft
-from rlco.data.reader import Dataset
 from tests.train.samples import mixture, tiny, write_pair
-
 
 Pair = tuple[Dataset, Dataset]
 
@@ -21,7 +19,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return write_pair(tmp_path_factory.mktemp("data"))
 
 
-def config(**changes: Any) -> SFTConfig:
+def config(**changes: object) -> SFTConfig:
     return SFTConfig(**{"steps": 4, "batch_size": 8, "warmup_steps": 2, "save_every": 1, "log_every": 1, **changes})
 
 
@@ -29,14 +27,14 @@ def test_stop_after_two_steps_and_resume_equals_four_straight(pair: Pair, tmp_pa
     straight = tiny()
     run_sft(straight, mixture(pair), config(), folder=tmp_path / "straight", inputs={})
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(step: int, _: int) -> None:
         if step == 2:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run_sft(tiny(), mixture(pair), config(), folder=tmp_path / "resumed", inputs={}, progress=stop)
     resumed = tiny()
     run_sft(resumed, mixture(pair), config(), folder=tmp_path / "resumed", inputs={})
@@ -67,7 +65,9 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path: Path) -> None:
     poisoned = mixture(pair, alpha=0.0)
-    poisoned._sources[1] = replace(poisoned._sources[1], action=np.full_like(pair[1].action, np.nan))
+    source = poisoned._sources[1]
+    assert source is not None
+    poisoned._sources[1] = replace(source, action=np.full_like(pair[1].action, np.nan))
     with pytest.raises(NonFiniteLossError, match=r"inputs not finite: \['action'\].*nan-step000000"):
         run_sft(tiny(), poisoned, config(), folder=tmp_path, inputs={})
     assert (tmp_path / "nan-step000000.pt").exists()

@@ -18,7 +18,7 @@ def time_grid(steps: int) -> Float[Tensor, " K_plus_1"]:
     return torch.linspace(1.0, 0.0, steps + 1)
 
 
-def draw_time(shape: tuple[int, ...], *, generator: torch.Generator) -> Float[Tensor, "..."]:
+def draw_time(shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
     """Draw t = 0.999 Beta(1.5, 1) + 0.001, which favours the noisy end (pi0, appendix B)."""
     # Beta(a, 1) has the distribution function u^a, so u^(1/a) draws from it.
     return 0.999 * torch.rand(shape, generator=generator) ** (1 / 1.5) + 0.001

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 bad usage.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -59,6 +60,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
+    # Threads that wait for work must not spin: the worlds' processes need the core. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = DEBUG in words
     words = [word for word in words if word != DEBUG]
@@ -109,9 +112,12 @@ def parse(name: str, words: Sequence[str]) -> Command:
 
 
 def one_line(box: str) -> str:
-    """Return what a box of text says: without its frame, its title and its reference to the help."""
-    inside = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    text = " ".join(line for line in inside if line.strip("─"))
+    """Return what a box of text says: without its title, its frame and its reference to the help.
+
+    The frame is drawn with lines, or with spaces and dashes where the encoding has no lines.
+    """
+    inside = [line.strip("│╭╮╰╯ ") for line in box.strip().splitlines()[1:]]
+    text = " ".join(line for line in inside if line.strip("─-"))
     return text.split("For full helptext")[0].removeprefix("Error parsing config: ").strip()
 
 

@@ -29,9 +29,8 @@ class Observation:
     def select(self, index: Tensor) -> Observation:
         """Return the rows ``index`` (integer or bool)."""
         rows = index.nonzero().flatten() if index.dtype == torch.bool else index
-        return Observation(
-            image=self.image[rows], state=self.state[rows], instruction=tuple(self.instruction[i] for i in rows.tolist())
-        )
+        instruction = tuple(self.instruction[i] for i in rows.tolist())
+        return Observation(image=self.image[rows], state=self.state[rows], instruction=instruction)
 
     @staticmethod
     def concatenate(parts: list[Observation]) -> Observation:

@@ -81,7 +81,10 @@ class PlainReporter:
     description: str
     pace: Pace
     note: str = ""
+    began: float = field(default_factory=lambda: time.monotonic())
     spoke: float = field(default_factory=lambda: time.monotonic())
+    said: int | None = None
+    """How much was done by the last line."""
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """See ``Reporter``."""
@@ -100,13 +103,14 @@ class PlainReporter:
             self.speak()
 
     def finish(self) -> None:
-        """Say the last word."""
-        if time.monotonic() - self.pace.began >= WORTH_TELLING_S:
+        """Say the last word, unless it was said."""
+        is_worth_telling = time.monotonic() - self.began >= WORTH_TELLING_S
+        if is_worth_telling and self.said != self.pace.done:
             self.speak()
 
     def speak(self) -> None:
         """Write one line."""
-        self.spoke = time.monotonic()
+        self.spoke, self.said = time.monotonic(), self.pace.done
         note = f", {self.note}" if self.note else ""
         text = f"{self.description}: {self.pace.done}/{self.pace.total} {self.pace.unit}, {self.pace.figures}{note}"
         print(text, file=sys.stderr, flush=True)

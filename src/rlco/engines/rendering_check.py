@@ -3,6 +3,9 @@
 Run it in a process of its own: a broken graphics driver may end the process rather than raise.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
 import os

@@ -56,13 +56,19 @@ def rl_curves(stages: Mapping[str, Records]) -> str:
 
 def sft_curves(stages: Mapping[str, Records]) -> str:
     """Return the learning curves of the supervised stages, one colour each."""
-    logged = {name: records for name, records in stages.items() if any("sft/loss" in r for r in records)}
+    logged = {name: mixed_only(records) for name, records in stages.items() if any("sft/loss" in r for r in records)}
     panels = (
         Panel(title="SFT loss", metrics={"sft/loss": ""}, is_log=True),
         Panel(title="Gradient norm", metrics={"sft/grad_norm": ""}, is_log=True),
-        Panel(title="Realised share of the first dataset", metrics={"sft/fraction_0": ""}),
+        Panel(title="Realised share of simulated samples", metrics={"sft/fraction_0": ""}),
     )
     return grid(panels, logged, x_label="step") if logged else ""
+
+
+def mixed_only(records: Records) -> Records:
+    """Return the lines without the dataset's share where there is but one dataset: it says nothing."""
+    is_mixed = any("sft/fraction_1" in r for r in records)
+    return records if is_mixed else [{k: v for k, v in r.items() if k != "sft/fraction_0"} for r in records]
 
 
 def grid(panels: Sequence[Panel], stages: Mapping[str, Records], *, x_label: str) -> str:

@@ -62,8 +62,10 @@ class EvaluatedWorld(Protocol):
         """Start the masked environments; ``initial_states`` names one for each of them, in order."""
         ...
 
-    def step_chunk(self, actions: np.ndarray) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Run (E, h, 7) actions."""
+    def step_chunk(
+        self, actions: np.ndarray, *, render: str | None = None
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Run (E, h, 7) actions; with ``render="all"``, ``info["images"]`` holds what is seen after every step."""
         ...
 
     def facts(self) -> Facts:

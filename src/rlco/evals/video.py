@@ -75,12 +75,11 @@ def _episodes(
     while not over.all():
         noise = torch.stack([torch.randn(policy.noise_shape, generator=g) for g in generators])
         chunk = chunk_of(policy, observation, rows=range(num_envs), noise=noise)
-        for h in range(chunk.shape[1]):
-            observation, _, terminated, truncated, info = world.step_chunk(chunk[:, h : h + 1])
-            for e in (~over).nonzero()[0]:
-                shots[e].append(observation["image"][e].copy())
-            success |= np.asarray(info["success"]) & ~over
-            over |= np.any(terminated | truncated, axis=1) | np.asarray(info["lost"])
+        observation, _, terminated, truncated, info = world.step_chunk(chunk, render="all")
+        for e in (~over).nonzero()[0]:
+            shots[e].extend(info["images"][e][info["valid"][e]])
+        success |= np.asarray(info["success"]) & ~over
+        over |= np.any(terminated | truncated, axis=1) | np.asarray(info["lost"])
     return shots, success
 
 

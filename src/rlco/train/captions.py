@@ -139,16 +139,15 @@ def _name(pictures: Pictures, row: int, rng: np.random.Generator) -> tuple[int, 
     return thing, phrase
 
 
-def _phrase(
-    pictures: Pictures, row: int, thing: int, use: tuple[bool, bool, bool], rng: np.random.Generator
-) -> str:
+def _phrase(pictures: Pictures, row: int, thing: int, use: tuple[bool, bool, bool], rng: np.random.Generator) -> str:
     use_size, use_colour, use_shape = use
     sizes = pictures.size_m[row, pictures.is_shown[row]]
     big = pictures.size_m[row, thing] >= sizes.mean()
     kind = _SHAPES[pictures.shape[row, thing]]
     noun = _pick(_SYNONYMS[kind] if use_shape else ("object", "thing"), rng)
-    words = [("big" if big else "small") if use_size else "", _COLOURS[pictures.colour[row, thing]] if use_colour else ""]
-    return " ".join([*filter(None, words), noun])
+    size = ("big" if big else "small") if use_size else ""
+    colour = _COLOURS[pictures.colour[row, thing]] if use_colour else ""
+    return " ".join(filter(None, (size, colour, noun)))
 
 
 def _same_kind(kinds: Int[ndarray, " n"], kind: int) -> ndarray:

@@ -130,7 +130,8 @@ def run_pretrain(
         while step < config.steps:
             for group in optimiser.param_groups:
                 group["lr"] = _rate(step, config)
-            figures = _update(modules, optimiser, pictures, rng.integers(0, trained, config.batch_size), rng, noise, config)
+            index = rng.integers(0, trained, config.batch_size)
+            figures = _update(modules, optimiser, pictures, index, rng, noise, config)
             require_finite(figures["pretrain/loss"], folder=folder, step=step, dump={"step": torch.tensor(step)})
             step += 1
             if step % config.log_every == 0:
@@ -178,10 +179,9 @@ def pointing_loss(policy: PI05Policy, observation: Observation, pixel: Float[Ten
     tokens, _, is_word = prompts(
         observation.instruction, policy.codec.state.do(observation.state), length=policy.config.prompt_length
     )
-    words = nn.functional.embedding(tokens, network.paligemma_with_expert.paligemma.lm_head.weight)
     scores, _ = network.grounding.look(
         to_pixels(observation.image, size=policy.config.image_size),
-        words * policy.config.language.width**0.5,
+        network.embed(tokens),
         is_word,
     )
     cells = policy.config.image_size // 4

@@ -100,11 +100,10 @@ class StageLoss:
 class StageTwo:
     """One iteration at a time: collect, then update. ``state_dict`` continues exactly."""
 
-    def __init__(
-        self, policy: PI05Policy, collector: Collector, real_term: RealTerm | None, config: RLConfig
-    ) -> None:
+    def __init__(self, policy: PI05Policy, collector: Collector, real_term: RealTerm | None, config: RLConfig) -> None:
         if (real_term is None) != (config.beta == 0):
-            raise ValueError(f"beta is {config.beta}, but real demonstrations were {'not ' * (real_term is None)}given.")
+            given = "not given" if real_term is None else "given"
+            raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
         self.iteration = 0
         self.gradient_samples = 0
@@ -123,9 +122,7 @@ class StageTwo:
     def iterate(self) -> dict[str, float]:
         """Run one iteration and return its figures."""
         start = time.perf_counter()
-        experience = self.collector.collect(
-            self.policy, decisions=self.config.decisions, generator=self.generator
-        )
+        experience = self.collector.collect(self.policy, decisions=self.config.decisions, generator=self.generator)
         collected = time.perf_counter()
         figures = self._update(experience)
         self.iteration += 1

@@ -173,7 +173,7 @@ def _end(worker: _Worker, *, patience_s: float = 5.0) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """One thread a worker (the workers are the parallelism; 0 lets it rasterise itself), software or hardware rendering without a screen."""
+    """One thread a worker, since the workers are the parallelism (0: Mesa rasterises in it too); no screen needed."""
     chosen = dict(os.environ)
     if sys.platform == "linux":
         chosen.setdefault("MUJOCO_GL", "egl")

@@ -6,7 +6,6 @@ error never eats a command and the sum of the actions is where the arm goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,8 +50,14 @@ class Controller:
 
     def __init__(self, *, period_s: float, latency_s: float, pieces: int) -> None:
         self.kinematics = Kinematics()
-        self._phases = [(i + 1) / pieces - latency_s / period_s for i in range(pieces)]
-        """Where along the new command each piece of the period ends; negative: still on the old command."""
+        # where along the new command each piece of the period ends; negative: still on the old command
+        phases = np.array([(i + 1) / pieces - latency_s / period_s for i in range(pieces)])
+        self._on_new = (phases > 0).astype(int)
+        along = np.where(phases > 0, phases, 1 + phases)
+        self._weights = np.zeros((pieces, 3))
+        self._weights[np.arange(pieces), self._on_new] = 1 - along
+        self._weights[np.arange(pieces), self._on_new + 1] = along
+        self._commands = np.empty((pieces, panda.ARM_JOINTS + 2))
 
     def start(self, memory: Memory, tcp_offset_m: tuple[float, float, float]) -> Float[ndarray, " 7"]:
         """Reset ``memory`` to home plus the offset, gripper closed; return the joint angles to start from."""
@@ -86,12 +91,12 @@ class Controller:
             target[:] = self.kinematics.tcp_pose(solution.qpos)
         return not solution.failed
 
-    def commands(self, memory: Memory) -> Iterator[Float[ndarray, " 9"]]:
-        """Yield the actuator command of each piece of the control period: arm angles, finger positions."""
-        knots, gripper = memory.knots, memory.gripper
-        command = np.empty(panda.ARM_JOINTS + 2)
-        for phase in self._phases:
-            start, end, along = (knots[1], knots[2], phase) if phase > 0 else (knots[0], knots[1], 1 + phase)
-            command[: panda.ARM_JOINTS] = start + along * (end - start)
-            command[panda.ARM_JOINTS :] = panda.FINGER_TRAVEL_M if gripper[int(phase > 0)] > 0 else 0.0
-            yield command
+    def commands(self, memory: Memory) -> Float[ndarray, "pieces 9"]:
+        """Return the actuator command of each piece of the control period: arm angles, finger positions.
+
+        Overwritten by the next call.
+        """
+        np.matmul(self._weights, memory.knots, out=self._commands[:, : panda.ARM_JOINTS])
+        opened = memory.gripper[self._on_new] > 0
+        self._commands[:, panda.ARM_JOINTS :] = (panda.FINGER_TRAVEL_M * opened)[:, None]
+        return self._commands

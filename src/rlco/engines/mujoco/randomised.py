@@ -3,8 +3,12 @@
 Everything here is drawn from broad ranges of its own; nothing is read from a task or from the stand-in.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's compiled modules carry no type stubs.
+
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import mujoco
@@ -188,14 +192,12 @@ def _object(rng: np.random.Generator, name: str, kind: str) -> ObjectSpec:
         "egg": (radius, radius * 0.8, radius * 0.7),
         "capsule": (radius * 0.7, radius * 0.7, radius * 1.5),
     }[kind]
-    return ObjectSpec(name=name, shape=SHAPES[kind], half_size_m=tuple(map(float, half)), mass_kg=0.1)
+    return ObjectSpec(name=name, shape=SHAPES[kind], half_size_m=_triple(half), mass_kg=0.1)
 
 
 def _camera(rng: np.random.Generator) -> CameraSpec:
     position, target = _CAMERA_M + rng.normal(0, 0.015, 3), _TARGET_M + rng.normal(0, 0.01, 3)
-    return CameraSpec(
-        position_m=tuple(map(float, position)), target_m=tuple(map(float, target)), fovy_deg=float(rng.normal(36, 0.6))
-    )
+    return CameraSpec(position_m=_triple(position), target_m=_triple(target), fovy_deg=float(rng.normal(36, 0.6)))
 
 
 def _markers(rng: np.random.Generator) -> tuple[MarkerSpec, ...]:
@@ -216,7 +218,7 @@ def _clutter(rng: np.random.Generator) -> Clutter:
     place = (float(rng.uniform(0.1, 0.9)), float(side * rng.uniform(0.36, 0.55)))
     if rng.random() < 0.3:
         place = (float(rng.uniform(0.85, 1.0)), float(rng.uniform(-0.4, 0.1)))
-    half = tuple(float(v) for v in rng.uniform(0.015, 0.07, 3))
+    half = _triple(rng.uniform(0.015, 0.07, 3))
     return Clutter(
         shape=str(rng.choice(["box", "cylinder", "sphere"])),  # pyright: ignore[reportArgumentType]
         position_m=(*place, half[2]),
@@ -227,15 +229,17 @@ def _clutter(rng: np.random.Generator) -> Clutter:
 
 
 def _tinted(rng: np.random.Generator, grey: float, spread: float) -> RGB:
-    r, g, b = np.clip(grey + rng.uniform(-spread, spread, 3), 0.02, 1.3)
-    return float(r), float(g), float(b)
+    return _triple(np.clip(grey + rng.uniform(-spread, spread, 3), 0.02, 1.3))
 
 
 def _jittered(rng: np.random.Generator, rgb: RGB) -> RGB:
-    r, g, b = np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.normal(0, 0.04, 3), 0, 1)
-    return float(r), float(g), float(b)
+    return _triple(np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.normal(0, 0.04, 3), 0, 1))
 
 
 def _normal3(rng: np.random.Generator, std: float) -> tuple[float, float, float]:
-    a, b, c = rng.normal(0, std, 3)
+    return _triple(rng.normal(0, std, 3))
+
+
+def _triple(values: Sequence[float] | ndarray) -> tuple[float, float, float]:
+    a, b, c = values
     return float(a), float(b), float(c)

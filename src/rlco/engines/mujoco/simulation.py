@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from rlco.core.poses import quat_to_rotvec
 from rlco.core.scene import RGB, STATE_DIM, Facts, InitialState, SceneSpec
 from rlco.engines.mujoco import panda
 from rlco.engines.mujoco.appearance import Appearance
@@ -83,7 +82,7 @@ class Simulation:
         self._addresses = [int(self.model.joint(name).qposadr[0]) for name in self._names]
         self._site = self._id(mujoco.mjtObj.mjOBJ_SITE, panda.TCP)
         self._is_robot = self.model.geom_contype == panda.ROBOT_CONTACT
-        self._quat = np.zeros(4)
+        self._quat, self._rotvec = np.zeros(4), np.zeros(3)
         self._slots = [
             _Slot(mujoco.MjData(self.model), Memory(), np.ones((len(self._names), 3))) for _ in range(num_envs)
         ]
@@ -132,8 +131,9 @@ class Simulation:
         """Return TCP xyz, TCP rotation vector, gripper width and gripper command."""
         out = np.empty(STATE_DIM, np.float32) if out is None else out
         slot = self._slots[e]
-        pose = self._tcp_pose(slot)
-        out[:3], out[3:6] = pose[:3], quat_to_rotvec(pose[3:])
+        mujoco.mju_mat2Quat(self._quat, slot.data.site_xmat[self._site])
+        mujoco.mju_quat2Vel(self._rotvec, self._quat, 1.0)
+        out[:3], out[3:6] = slot.data.site_xpos[self._site], self._rotvec
         out[6], out[7] = self._width(slot), slot.memory.gripper[1]
         return out
 

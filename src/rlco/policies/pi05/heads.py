@@ -19,10 +19,8 @@ class NoiseHead(nn.Module):
         low, high = (math.log(std) for std in config.noise_std)
         start = 2 * (math.log(config.noise_std_start) - low) / (high - low) - 1
         self.low, self.high = low, high
-        self.layers = nn.Sequential(
-            nn.Linear(config.expert.width, 64), nn.Tanh(), nn.Linear(64, config.model_action_dim)
-        )
-        last = self.layers[-1]
+        last = nn.Linear(64, config.model_action_dim)
+        self.layers = nn.Sequential(nn.Linear(config.expert.width, 64), nn.Tanh(), last)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, math.atanh(start))
 
@@ -37,14 +35,12 @@ class ValueHead(nn.Module):
     def __init__(self, summary_dim: int, *, state_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(summary_dim)
+        last = nn.Linear(128, 1)
         self.layers = nn.Sequential(
-            nn.Linear(summary_dim + state_dim, 256), nn.SiLU(), nn.Linear(256, 128), nn.SiLU(), nn.Linear(128, 1)
+            nn.Linear(summary_dim + state_dim, 256), nn.SiLU(), nn.Linear(256, 128), nn.SiLU(), last
         )
-        last = self.layers[-1]
         nn.init.normal_(last.weight, std=0.02)
         nn.init.zeros_(last.bias)
 
-    def forward(
-        self, summary: Float[Tensor, "B features"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, " B"]:
+    def forward(self, summary: Float[Tensor, "B features"], state: Float[Tensor, "B S"]) -> Float[Tensor, " B"]:
         return self.layers(torch.cat([self.norm(summary.detach()), state], dim=1)).squeeze(1)

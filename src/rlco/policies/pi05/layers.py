@@ -103,10 +103,14 @@ class AdaptiveNorm(nn.Module):
         nn.init.zeros_(self.dense.bias)
 
     def forward(
-        self, x: Float[Tensor, "B T width"], condition: Float[Tensor, "Bc T width"]
+        self, x: Float[Tensor, "B T width"], condition: Float[Tensor, "Bc N width"]
     ) -> tuple[Float[Tensor, "B T width"], Float[Tensor, "Bc T width"]]:
-        """Return the normed input and the gate of the residual; ``condition`` may have batch 1."""
-        scale, shift, gate = self.dense(condition).chunk(3, dim=-1)
+        """Return the normed input and the gate of the residual.
+
+        Each of the N conditions holds for T / N tokens in a row; ``condition`` may have batch 1.
+        """
+        tokens = x.shape[1] // condition.shape[1]
+        scale, shift, gate = self.dense(condition).repeat_interleave(tokens, dim=1).chunk(3, dim=-1)
         normed = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
         return (normed * (1 + scale) + shift).to(x.dtype), gate
 
@@ -124,7 +128,7 @@ class ExpertLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T width"],
-        condition: Float[Tensor, "Bc T width"],
+        condition: Float[Tensor, "Bc N width"],
         rotary: Rotary,
         prefix: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "B T S"],

@@ -36,30 +36,59 @@ class Prefix:
         )
 
 
-class PaliGemma(nn.Module):
-    """Vision tower, projector and language model, named as in the published checkpoints."""
+class LanguageModel(nn.Module):
+    """The layers of the prefix."""
 
     def __init__(self, config: PI05Config) -> None:
         super().__init__()
-        language = nn.Module()
-        language.layers = nn.ModuleList(PrefixLayer(config) for _ in range(config.depth))
-        language.norm = GemmaRMSNorm(config.language.width)
-        self.model = nn.Module()
-        self.model.vision_tower = VisionTower(config)
-        self.model.multi_modal_projector = Projector(config)
-        self.model.language_model = language
+        self.layers = nn.ModuleList(PrefixLayer(config) for _ in range(config.depth))
+        self.norm = GemmaRMSNorm(config.language.width)
+
+
+class PaliGemmaModel(nn.Module):
+    """Vision tower, projector and language model."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.vision_tower = VisionTower(config)
+        self.multi_modal_projector = Projector(config)
+        self.language_model = LanguageModel(config)
+
+
+class PaliGemma(nn.Module):
+    """The prefix with its word embedding."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.model = PaliGemmaModel(config)
         # Tied with the input embedding, which therefore has no key of its own.
         self.lm_head = nn.Linear(config.language.width, config.vocabulary, bias=False)
 
 
-class Expert(nn.Module):
-    """Expert layers and their final norm, named as in the published checkpoints."""
+class ExpertModel(nn.Module):
+    """The expert's layers and final norm."""
 
     def __init__(self, config: PI05Config) -> None:
         super().__init__()
-        self.model = nn.Module()
-        self.model.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.depth))
-        self.model.norm = AdaptiveNorm(config.expert.width)
+        self.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.depth))
+        self.norm = AdaptiveNorm(config.expert.width)
+
+
+class GemmaExpert(nn.Module):
+    """The action expert."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.model = ExpertModel(config)
+
+
+class Towers(nn.Module):
+    """Both stacks. The nesting of these classes is the published key layout and nothing else."""
+
+    def __init__(self, config: PI05Config) -> None:
+        super().__init__()
+        self.paligemma = PaliGemma(config)
+        self.gemma_expert = GemmaExpert(config)
 
 
 def time_embedding(time: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:
@@ -77,9 +106,7 @@ class PI05Network(nn.Module):
         width = config.expert.width
         self.config = config
         self.rope = Rope(config)
-        self.paligemma_with_expert = nn.Module()
-        self.paligemma_with_expert.paligemma = PaliGemma(config)
-        self.paligemma_with_expert.gemma_expert = Expert(config)
+        self.paligemma_with_expert = Towers(config)
         self.action_in_proj = nn.Linear(config.model_action_dim, width)
         self.action_out_proj = nn.Linear(width, config.model_action_dim)
         self.time_mlp_in = nn.Linear(width, width)
@@ -90,6 +117,15 @@ class PI05Network(nn.Module):
     def summary_dim(self) -> int:
         """Return the number of features in ``Prefix.summary``."""
         return self.config.language.width * (2 if self.grounding else 1)
+
+    @property
+    def embedding(self) -> Float[Tensor, "vocabulary width"]:
+        """Return the word embedding, unscaled."""
+        return self.paligemma_with_expert.paligemma.lm_head.weight
+
+    def embed(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T width"]:
+        """Return scaled word embeddings."""
+        return F.embedding(tokens, self.embedding) * self.config.language.width**0.5
 
     def prefix_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that only the prefix uses: frozen when the expert alone is trained."""
@@ -104,24 +140,23 @@ class PI05Network(nn.Module):
         is_word: Bool[Tensor, "B T"],
     ) -> Prefix:
         """Encode observations. Order: image patches, grounding token, prompt."""
-        paligemma = self.paligemma_with_expert.paligemma
-        patches = paligemma.model.multi_modal_projector(paligemma.model.vision_tower(pixels))
-        raw_words = F.embedding(tokens, paligemma.lm_head.weight)
-        scaled_words = raw_words * self.config.language.width**0.5
-        parts = [patches, scaled_words]
+        model = self.paligemma_with_expert.paligemma.model
+        patches = model.multi_modal_projector(model.vision_tower(pixels))
+        words = self.embed(tokens)
+        parts = [patches, words]
         if self.grounding is not None:
-            parts.insert(1, self.grounding(pixels, scaled_words, is_word))
+            parts.insert(1, self.grounding(pixels, words, is_word))
         x = torch.cat(parts, dim=1)
         ones = is_token.new_ones(len(tokens), x.shape[1] - tokens.shape[1])
         is_valid = torch.cat([ones, is_token], dim=1)
         rotary = self.rope(x, is_valid.cumsum(1) - 1)
         mask = is_valid[:, None, :].expand(-1, x.shape[1], -1)
         keys, values = [], []
-        for layer in paligemma.model.language_model.layers:
+        for layer in model.language_model.layers:
             x, k, v = layer(x, rotary, mask)
             keys.append(k)
             values.append(v)
-        x = paligemma.model.language_model.norm(x)
+        x = model.language_model.norm(x)
         weight = is_valid.unsqueeze(-1).to(x.dtype)
         summary = [(x * weight).sum(1) / weight.sum(1)]
         if self.grounding is not None:
@@ -144,14 +179,12 @@ class PI05Network(nn.Module):
         expert = self.paligemma_with_expert.gemma_expert.model
         embedded = time_embedding(time.flatten(), self.config.expert.width)
         condition = F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(embedded))))
-        condition = condition.unflatten(0, time.shape).repeat_interleave(H, dim=1)
+        condition = condition.unflatten(0, time.shape)
         x = self.action_in_proj(noisy).flatten(1, 2)
         valid = prefix.is_valid.sum(1, keepdim=True)
         rotary = self.rope(x, valid + torch.arange(H, device=x.device).repeat(N)[None])
         block = torch.eye(N, dtype=torch.bool, device=x.device).repeat_interleave(H, 0).repeat_interleave(H, 1)
-        mask = torch.cat(
-            [prefix.is_valid[:, None].expand(-1, N * H, -1), block[None].expand(B, -1, -1)], dim=2
-        )
+        mask = torch.cat([prefix.is_valid[:, None].expand(-1, N * H, -1), block[None].expand(B, -1, -1)], dim=2)
         for index, layer in enumerate(expert.layers):
             x = layer(x, condition, rotary, (prefix.key[:, index], prefix.value[:, index]), mask)
         x, _ = expert.norm(x, condition)

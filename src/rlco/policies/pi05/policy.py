@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -50,13 +51,12 @@ class PI05Policy(nn.Module):
             self.noise_head = NoiseHead(config)
             self.value_head = ValueHead(self.network.summary_dim, state_dim=STATE_DIM)
         with torch.no_grad():
-            embedding = self.network.paligemma_with_expert.paligemma.lm_head.weight
             if config.vocabulary <= 1024:  # the built-in tokenizer
-                embedding[bin_rows()] = structured_bins(config.language.width).to(embedding.dtype)
+                self.network.embedding[bin_rows()] = structured_bins(config.language.width)
         # Noise is added only to what is executed: the rest is moved along the flow without it.
         counts = torch.zeros(config.horizon, config.model_action_dim, dtype=torch.bool)
         counts[: config.executed, :ACTION_DIM] = True
-        self.register_buffer("stochastic", counts, persistent=False)
+        self.stochastic = nn.Buffer(counts, persistent=False)
 
     @property
     def horizon(self) -> int:
@@ -91,9 +91,7 @@ class PI05Policy(nn.Module):
             pixels = to_pixels(observation.image, size=self.config.image_size)
             return self.network.prefix(pixels, ids, is_token, is_word)
 
-    def loss(
-        self, batch: Batch, *, generator: torch.Generator, prefix: Prefix | None = None
-    ) -> Float[Tensor, " B"]:
+    def loss(self, batch: Batch, *, generator: torch.Generator, prefix: Prefix | None = None) -> Float[Tensor, " B"]:
         """Return the flow-matching loss ||v(x_t, t) - (noise - action)||^2 of each sample.
 
         Mean over real action dimensions and unpadded steps only. ``prefix`` saves encoding where it is known.
@@ -123,7 +121,7 @@ class PI05Policy(nn.Module):
         x = torch.randn(len(observation), *self.noise_shape, generator=generator) if noise is None else noise
         grid = time_grid(self.config.denoise_steps)
         chain, means, stds = [x], [], []
-        for t, t_next in zip(grid[:-1], grid[1:], strict=True):
+        for t, t_next in pairwise(grid):
             mean, std = self._step(x[:, None], t.view(1, 1), (t - t_next).view(1, 1), prefix)
             means.append(mean[:, 0])
             stds.append(std[:, 0])

@@ -16,13 +16,14 @@ from torch import Tensor
 STATE_BINS = 256
 _SPECIAL = ["<pad>", "<bos>", "<unk>", "Task:", ", State:", ";\nAction:", ","]
 _CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-.'?!")
-_WORDS = (
-    "push pull pick place open close move reach touch go find where is the a an to of in on into onto and put it up "
-    "down left right front behind above near far small big large tiny middle most "
-    "cube block box ball sphere cylinder can egg capsule object thing drawer bowl handle tray plate gripper table "
-    "red green blue yellow orange purple pink brown black white gray cyan magenta lime navy olive teal maroon gold "
-    "violet turquoise salmon beige"
-).split()
+_TEXT = """
+push pull pick place open close move reach touch go find where is the a an to of in on into onto and put it up down
+left right front behind above near far small big large tiny middle most
+cube block box ball sphere cylinder can egg capsule object thing drawer bowl handle tray plate gripper table
+red green blue yellow orange purple pink brown black white gray cyan magenta lime navy olive teal maroon gold
+violet turquoise salmon beige
+"""
+_WORDS = _TEXT.split()
 _FIRST_BIN = len(_SPECIAL)
 _VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS]
 _INDEX = {token: i for i, token in enumerate(dict.fromkeys(_VOCABULARY))}

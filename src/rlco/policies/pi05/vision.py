@@ -25,7 +25,6 @@ class VisionTower(nn.Module):
                 image_size=config.image_size,
                 patch_size=config.patch_size,
                 vision_use_head=False,
-                attn_implementation="sdpa",
             )
         )
 
@@ -71,7 +70,7 @@ class Grounding(nn.Module):
         cells = config.image_size // 4
         axis = torch.linspace(-1, 1, cells)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
-        self.register_buffer("grid", grid, persistent=False)
+        self.grid = nn.Buffer(grid, persistent=False)
 
     def look(
         self,

@@ -1,0 +1,169 @@
+"""The command line: exit codes, one-line errors, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rlco import cli
+from rlco.cli import BAD_USAGE, COMMANDS, FAILED, OK, Entry, main, one_line
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a command line."""
+    code = main(words)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == OK
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+def test_no_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys)[0] == BAD_USAGE
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "data info"])
+def test_every_command_has_help_with_defaults(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out, err = run(capsys, *name.split(), "--help")
+    assert code == OK
+    assert f"usage: rlco {name}" in out
+    assert err == ""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    check = (
+        "import sys; from rlco.cli import main; main(['--help']);"
+        "heavy = {'torch', 'mujoco', 'matplotlib', 'transformers', 'pyarrow', 'tyro'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        ("evl", BAD_USAGE, ["No command named 'evl'", "Did you mean 'eval'"]),
+        ("sft OUT --lrr 1", BAD_USAGE, ["sft", "--lrr", "--lr"]),
+        ("sft OUT --lr -1", BAD_USAGE, ["SFTConfig.lr must be above 0, got -1.0"]),
+        ("sft OUT --steps many", BAD_USAGE, ["--steps", "many"]),
+        ("sft", BAD_USAGE, ["Missing", "FOLDER"]),
+        ("sft OUT", FAILED, ["needs demonstrations"]),
+        ("sft OUT --real A --sim B", FAILED, ["alpha"]),
+        ("sft OUT --real A --sim B --alpha 1.5", FAILED, ["alpha must be in [0, 1], got 1.5"]),
+        ("sft OUT --real A", FAILED, ["No dataset at 'A'"]),
+        ("rl OUT --start base --beta -1", BAD_USAGE, ["beta must be 0 or more, got -1.0"]),
+        ("rl OUT --start base", FAILED, ["beta is 1, but real demonstrations were not given"]),
+        ("rl OUT --start bass --beta 0", FAILED, ["No pretrained base named 'bass'"]),
+        ("rl OUT --start untrained:pi05-tin --beta 0", FAILED, ["No policy named 'pi05-tin'", "pi05-tiny"]),
+        ("eval untrained:pi05-tiny --folder OUT --task push-cub", FAILED, ["No task", "push-cube"]),
+        ("eval untrained:pi05-tiny --folder OUT --domain twn", FAILED, ["No domain", "twin"]),
+        ("eval untrained:pi05-tiny --folder OUT --repeats 0", FAILED, ["repeats must be 1 or more"]),
+        ("run push-cube-dmo", FAILED, ["No recipe named 'push-cube-dmo'", "Did you mean 'push-cube-demo'"]),
+        ("report OUT", FAILED, ["holds no evaluations"]),
+        ("data info OUT", FAILED, ["No dataset at 'OUT'"]),
+        ("data inf OUT", BAD_USAGE, ["info"]),
+        ("record OUT --style exactly", FAILED, ["No operator style", "exact"]),
+        ("record OUT --colours red green pink", FAILED, ["No cube colour named 'red'"]),
+        ("record /proc/out", FAILED, ["/proc"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_the_way_out(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: str,
+    code: int,
+    parts: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(capsys, *words.split())
+    assert found == code
+    assert out == ""
+    assert err.startswith("rlco: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+    assert not (tmp_path / "OUT").exists(), "something was written before the mistake was noticed"
+
+
+@dataclass
+class Broken:
+    """A command that ends as it is told."""
+
+    kind: str
+
+    def run(self) -> int:
+        raise {"stop": KeyboardInterrupt(), "user": ValueError("two\nlines"), "ours": KeyError("x")}[self.kind]
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "broken", Entry("broken", "Broken", "Breaks."))
+    monkeypatch.setattr(cli.Entry, "load", lambda _: Broken)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_stop_from_the_keyboard_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "broken", "--kind", "stop")
+    assert code == FAILED
+    assert "Stopped. The same command again goes on" in err
+
+
+@pytest.mark.usefixtures("broken")
+def test_debug_shows_the_traceback_and_a_plain_run_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "broken", "--kind", "user") == (FAILED, "", "rlco: two lines\n")
+    with pytest.raises(ValueError, match="two"):
+        main(["broken", "--kind", "user", "--debug"])
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        main(["broken", "--kind", "ours"])
+
+
+def test_a_box_of_text_becomes_one_line() -> None:
+    box = (
+        "╭─ Value error ────────╮\n│ Error parsing config: lr │\n│ is wrong.            │\n"
+        "│ ──────────────────── │\n│ For full helptext, x │\n╰──────────────────────╯\n"
+    )
+    assert one_line(box) == "lr is wrong."
+    # where the encoding has no box-drawing characters
+    assert (
+        one_line(" Value error\n -----------\n  lr is     \n  wrong.    \n  --------- \n  For full helptext")
+        == "lr is wrong."
+    )
+
+
+def test_tasks_are_listed_for_people_and_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "push-cube" in run(capsys, "tasks")[1]
+    known = json.loads(run(capsys, "tasks", "--json")[1])
+    assert "push-cube" in known["tasks"]
+    assert "push-cube-demo" in known["recipes"]
+
+
+@pytest.mark.sim
+def test_the_doctor_answers_for_people_and_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--json")
+    found = {check["name"]: check["is_ok"] for check in json.loads(out)}
+    assert {"python", "packages", "rendering", "memory", "disk", "cores"} == found.keys()
+    assert found["python"]
+    assert found["packages"]
+    assert found["rendering"]
+    assert code == (OK if all(found.values()) else FAILED)
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    from rlco import __version__
+
+    assert run(capsys, "--version") == (OK, f"rlco {__version__}\n", "")
