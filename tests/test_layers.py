@@ -72,7 +72,7 @@ def test_dynamic_imports_are_those_of_the_command_line_alone() -> None:
     assert found <= {"cli/__init__.py"}
 
 
-@pytest.mark.parametrize("module", ["rlco.train.rl", "rlco.recipes.run", "rlco.worlds.make"])
-def test_training_code_never_loads_the_hidden_parameters(module: str) -> None:
-    check = f"import {module}, sys; sys.exit('rlco.worlds.standin' in sys.modules)"
+def test_training_code_never_loads_the_hidden_parameters() -> None:
+    # the recipes import training, policies, demonstrations and worlds
+    check = "import rlco.recipes.run, sys; sys.exit('rlco.worlds.standin' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -53,7 +53,7 @@ class PretrainConfig:
     """Tables, lamps and cameras."""
     pictures_per_look: int = 40
     held_out_looks: int = 20
-    steps: int = 4000
+    steps: int = 2800
     batch_size: int = 64
     lr: float = 1.5e-3
     warmup_steps: int = 100
