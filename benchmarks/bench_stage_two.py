@@ -20,6 +20,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve the workers
+
 import torch
 
 from rlco.core.policy import Observation
@@ -108,9 +111,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             seconds["update"].append(_timed(lambda: stage._update(collector.last)))
     parts = [sum(row) for row in zip(*(seconds[n] for n in ("simulation", "inference", "update")), strict=True)]
     ratios = [whole / part for whole, part in zip(seconds["iteration"], parts, strict=True)]
+    cpus, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     return {
         "command": " ".join(["python", *sys.argv]),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, {torch.get_num_threads()} torch threads",
+        "machine": f"{platform.machine()}, {cpus} CPUs, {threads} torch threads",
         "decisions_per_iteration": options.num_envs * options.decisions,
         "seconds": {name: round(median(values), 3) for name, values in seconds.items()},
         "ratio": round(median(ratios), 3),

@@ -104,7 +104,8 @@ class Generator:
 
     def _plan(self, run: _Run, facts: Facts, e: int) -> None:
         stage = next(i for i, s in enumerate(self._task.stages) if not s.free_space)
-        object_pose = facts.object_pose[self._task.reference_object(run.initial, stage)][e]
+        turned = facts.object_pose[self._task.reference_object(run.initial, stage)][e]
+        object_pose = self._task.reference_pose(turned, stage)
         start = run.target = facts.tcp_pose[e].copy()
         source = choose(self._sources, object_pose, config=self._config, rng=run.rng)
         run.plan = plan(source, start=start, object_pose=object_pose, config=self._config, rng=run.rng)

@@ -26,7 +26,7 @@ class TeleopStyle:
 
     speed_m: tuple[float, float] = (0.018, 0.036)
     """Cruising speed, drawn once an episode."""
-    wobble_m: float = 0.003
+    wobble_m: float = 0.0027
     """Standard deviation of a slowly varying unwanted motion."""
     wobble_memory: float = 0.8
     """Correlation of that motion from one control step to the next."""

@@ -172,7 +172,8 @@ class _Player:
             log, stage = self._logs[number], int(stages[e])
             t = len(log.tcp_pose)
             log.tcp_pose.append(facts.tcp_pose[e].copy())
-            log.object_pose.append(facts.object_pose[self._task.reference_object(initial, stage)][e].copy())
+            reference = facts.object_pose[self._task.reference_object(initial, stage)][e]
+            log.object_pose.append(self._task.reference_pose(reference, stage))
             log.in_contact.append(not self._task.stages[stage].free_space)
             actions[e] = self._actions[number][min(t, len(self._actions[number]) - 1)]
             if t >= len(self._actions[number]):

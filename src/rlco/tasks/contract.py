@@ -108,6 +108,10 @@ class Task(Protocol):
         """Return the object relative to which the robot moves in that stage."""
         ...
 
+    def reference_pose(self, object_pose: Float[ndarray, " 7"], stage: int) -> Float[ndarray, " 7"]:
+        """Return the frame, at the reference object, in which that stage's motion is the same for every start."""
+        ...
+
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return the way-points that solve this start."""
         ...

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.errors import unknown_name
+from rlco.core.poses import IDENTITY_POSE
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, SceneSpec, rows
 from rlco.tasks.contract import CLOSE, Stage, Waypoint
@@ -47,9 +48,11 @@ class PushCube:
     spacing_m: float = 0.15
     jitter_m: float = 0.025
     """Half of the 5 x 5 cm square in which each cube is placed."""
-    goal_x_m: float = 0.66
+    yaw_jitter_rad: float = 0.25
+    """Each cube is turned by up to this much."""
+    goal_x_m: float = 0.72
     """The goal of a cube is (goal_x_m, its own first y)."""
-    band_m: float = 0.05
+    band_m: float = 0.04
     """A cube farther than this from its goal sideways is not a success."""
     goal_half_m: tuple[float, float] = (0.03, 0.24)
     push_margin_m: float = 0.02
@@ -125,6 +128,11 @@ class PushCube:
         del stage
         return state.labels["target"]
 
+    def reference_pose(self, object_pose: Float[ndarray, " 7"], stage: int) -> Float[ndarray, " 7"]:
+        """Return the cube's place with the robot's axes: the push goes along +x, however the cube is turned."""
+        del stage
+        return np.concatenate([object_pose[:3], IDENTITY_POSE[3:]])
+
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: above a point behind the cube, down, and through to 3 cm beyond the goal."""
         x, y, _ = state.object_pose[state.labels["target"]][:3]
@@ -160,7 +168,8 @@ class PushCube:
         pose, rgb = {}, {}
         for i, cube in enumerate(CUBES):
             x, y = self.row_x_m + jitter[i, 0], self.spacing_m * (1 - i) + jitter[i, 1]
-            pose[cube] = (float(x), float(y), self.edge_m / 2, 1.0, 0.0, 0.0, 0.0)
+            half_yaw = rng.uniform(-self.yaw_jitter_rad, self.yaw_jitter_rad) / 2
+            pose[cube] = (float(x), float(y), self.edge_m / 2, float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
             rgb[cube] = COLOURS[colours[i]]
         return InitialState(
             name=name,
