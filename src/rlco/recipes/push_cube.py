@@ -12,11 +12,20 @@ from rlco.train.sft import SFTConfig
 
 def push_cube_demo() -> RunConfig:
     """The main job within 20 minutes on two CPU cores."""
-    return RunConfig(task="push-cube", real_colours=REAL_COLOURS)
+    return RunConfig(
+        task="push-cube",
+        real_colours=REAL_COLOURS,
+        real_demonstrations=20,
+        sim_demonstrations=300,
+        alpha=0.5,
+        real_only=SFTConfig(steps=250),
+        cotraining=SFTConfig(steps=500),
+        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, sft_batch_size=64),
+    )
 
 
 def push_cube_pi05_nano() -> RunConfig:
-    """The main result: more states, and Stage II without the real term beside it."""
+    """The main result: 300 states, and Stage II without the real term beside it."""
     return replace(push_cube_demo(), num_states=300, repeats=1, without_real_term=True)
 
 
