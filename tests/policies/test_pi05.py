@@ -59,9 +59,31 @@ def test_scoring_repeats_what_sampling_said(part: Trainable) -> None:
     with torch.no_grad():
         sample = policy.sample(observation(), explore=True, generator=generator())
     evaluation = policy.evaluate(observation(), sample.trace)
-    # the K steps are scored in one pass: equal up to rounding of a sum of 112 densities
-    torch.testing.assert_close(evaluation.log_prob, sample.log_prob, atol=2e-4, rtol=0)
+    assert torch.equal(evaluation.log_prob, sample.log_prob)
     assert torch.equal(evaluation.value, sample.value)
+
+
+def test_scoring_is_the_exact_density_when_the_parameters_have_moved() -> None:
+    policy = tiny()
+    with torch.no_grad():
+        chain = policy.sample(observation(), explore=True, generator=generator()).trace["chain"]
+        for parameter in policy.network.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator(9))
+    trace = {"chain": chain, "time": torch.tensor([[1.0, 0.75, 0.5, 0.25, 0.0]]).expand(3, -1)}
+    # by hand: what is not drawn follows the flow of the *new* parameters
+    prefix, x, expected, frozen = policy.encode(observation()), chain[:, 0], torch.zeros(3), torch.zeros(3)
+    for k in range(4):
+        for source, total in ((x, expected), (chain[:, k], frozen)):
+            velocity, features = policy.network.expert(source[:, None], trace["time"][:1, [k]], prefix)
+            mean, std = source - 0.25 * velocity[:, 0], policy.noise_head(features)[:, 0]
+            drawn = torch.distributions.Normal(mean, std).log_prob(chain[:, k + 1])[:, :4, :7]
+            total += drawn.sum((1, 2)).detach()
+            if total is expected:
+                x = mean.clone()
+                x[:, :4, :7] = chain[:, k + 1, :4, :7]
+    scored = policy.evaluate(observation(), trace).log_prob
+    torch.testing.assert_close(scored, expected, rtol=1e-4, atol=1e-3)
+    assert (scored - frozen).abs().max() > 0.05  # the recorded entries would have given another number
 
 
 def test_a_kept_prefix_scores_like_a_fresh_one() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlco.core.policy import Observation, Sample
 from rlco.rollout.collect import Collector
 from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.log import read_metrics
@@ -41,9 +42,6 @@ def gradients(two: StageTwo) -> list[torch.Tensor]:
 def test_the_real_term_reaches_the_gradient_with_weight_beta(part: str, beta: float) -> None:
     with_real, without = stage(config(beta=beta, trainable=part)), stage(config(beta=0.0, trainable=part))
     both, rl = gradients(with_real), gradients(without)
-    with_real.generator.manual_seed(5)
-    assert with_real.real_term is not None
-    with_real.real_term.generator = np.random.default_rng(0)
     repeat = stage(config(beta=beta, trainable=part))
     assert repeat.real_term is not None
     repeat.generator.manual_seed(5)
@@ -58,7 +56,8 @@ def test_the_first_minibatch_of_every_iteration_has_ratio_one() -> None:
     two = stage(config())
     for _ in range(3):
         figures = two.iterate()
-        assert figures["rl/first_ratio_error"] < 1e-3
+        # the minibatch is another batch size than the rollout: equal up to rounding of 112 densities
+        assert figures["rl/first_ratio_error"] < 1e-4
     assert figures["rl/kl"] > 0  # the later minibatches moved
 
 
@@ -98,7 +97,7 @@ def test_ppo_learns_to_pass_the_line() -> None:
     cfg = config(beta=0.0, iterations=15, num_envs=32, decisions=6, minibatch=64, lr=3e-3, kl_stop=0.2)
     two = stage(cfg, world=CountingWorld(32, line_m=0.12))
     success = [two.iterate()["rl/success"] for _ in range(cfg.iterations)]
-    assert np.mean(success[:3]) < 0.35
+    assert np.mean(success[1:4]) < 0.4  # in the first iteration only successes end
     assert np.mean(success[-3:]) > 0.5
 
 
@@ -126,13 +125,29 @@ def test_a_lost_environment_is_neither_success_nor_failure_and_teaches_nothing()
 
 
 def test_episodes_are_bootstrapped_by_the_clock_and_not_by_success() -> None:
-    two = stage(config(), world=CountingWorld(length=4))
-    experience = two.collector.collect(two.policy, decisions=2, generator=two.generator)
-    rollout = experience.rollout
-    ended = rollout.terminated | rollout.truncated
-    assert ended.all()
-    assert (rollout.next_value[rollout.terminated] == 0).all()
-    assert not rollout.next_value.isnan().any()
+    class Clock:
+        """Values an observation by the step that its picture shows, and succeeds in the first environment."""
+
+        executed = 4
+
+        def value(self, observation: Observation) -> torch.Tensor:
+            return observation.image[:, 0, 0, 0].float() / 10
+
+        def sample(self, observation: Observation, *, explore: bool, generator: torch.Generator) -> Sample:
+            del explore, generator
+            action = torch.zeros(len(observation), 8, 7)
+            action[0, 3, 0] = 1.0
+            zeros = torch.zeros(len(observation))
+            return Sample(action=action, log_prob=zeros, value=self.value(observation), trace={"t": zeros})
+
+    collector = Collector(CountingWorld(length=8))
+    rollout = collector.collect(Clock(), decisions=3, generator=torch.Generator()).rollout
+    assert rollout.terminated[:, 0].all()
+    assert rollout.truncated[:, 1].tolist() == [False, True, False]
+    assert rollout.value[:, 1].tolist() == [0.0, 4.0, 0.0]
+    # before the clock: the next decision's value; at the clock: the last observation's, not the reset one's
+    assert rollout.next_value[:, 1].tolist() == [4.0, 8.0, 4.0]
+    assert rollout.next_value[:, 0].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_the_gradient_samples_are_counted_as_announced() -> None:
@@ -143,16 +158,18 @@ def test_the_gradient_samples_are_counted_as_announced() -> None:
     assert two.gradient_samples == cfg.gradient_samples
 
 
-def test_a_nan_stops_the_run_with_a_dump_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+def test_a_nan_stops_the_run_with_a_dump_of_the_batch_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     two = stage(config())
 
     def poison(step: int, _: int) -> None:
         if step == 2:
-            with torch.no_grad():
-                two.policy.network.action_out_proj.bias.fill_(float("nan"))
+            assert two.real_term is not None
+            two.real_term.real.action[:] = np.nan
 
-    with pytest.raises((NonFiniteLossError, ValueError), match=r"(?i)nan"):
+    with pytest.raises(NonFiniteLossError, match=r"After step 2: The loss is nan; not finite in its batch: loss_sft"):
         run_rl(two, folder=tmp_path, inputs={}, progress=poison)
+    dump = torch.load(tmp_path / "nan-step000002.pt")
+    assert dump["image"].shape[1:] == (32, 32, 3)
     assert (tmp_path / "checkpoints" / "000002" / "state.pt").exists()
 
 

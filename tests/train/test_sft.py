@@ -68,7 +68,9 @@ def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path
     source = poisoned._sources[1]
     assert source is not None
     poisoned._sources[1] = replace(source, action=np.full_like(pair[1].action, np.nan))
-    with pytest.raises(NonFiniteLossError, match=r"inputs not finite: \['action'\].*nan-step000000"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"After step 0: The loss is nan; not finite in its batch: action.*nan-step000000"
+    ):
         run_sft(tiny(), poisoned, config(), folder=tmp_path, inputs={})
     assert (tmp_path / "nan-step000000.pt").exists()
 

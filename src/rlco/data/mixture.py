@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from rlco.core.policy import Batch
+from rlco.core.rng import numpy_generator
 from rlco.data.chunks import ChunkDataset, concatenate
 from rlco.data.reader import Dataset
 
@@ -38,7 +39,7 @@ class Mixture:
         self._edges: Float[ndarray, " n"] = np.cumsum(weights)[:-1]
         self._sizes = np.array([len(d) for d in datasets])
         self._batch_size = batch_size
-        self._generator = np.random.default_rng(seed)
+        self._generator = numpy_generator(seed, "mixture")
         self._drawn = np.zeros(len(datasets), dtype=np.int64)
 
     @staticmethod

@@ -40,7 +40,7 @@ class RunConfig:
     """Named initial states of the evaluation."""
     repeats: int = 2
     """Episodes on each of them."""
-    num_envs: int = 8
+    num_envs: int = 24
     """For recording, generation and evaluation; changes no result."""
     seed: int = 0
 

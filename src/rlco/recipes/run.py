@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from rlco.core.files import require_writable, write_json
 from rlco.core.progress import clock, progress
+from rlco.core.rng import seed_of
 from rlco.data.reader import Dataset
 from rlco.demos.generate import GenerateConfig, generate_demonstrations
 from rlco.demos.record import RecordConfig, record_demonstrations
@@ -132,7 +133,10 @@ def sft_cotrain(run: Run) -> object:
 def sft_control(run: Run) -> object:
     """Continue Stage I for as many gradient samples as Stage II used."""
     used = json.loads((run.folder / "rl" / "manifest.json").read_text())["outputs"]["gradient_samples"]
-    config = replace(run.config.cotraining, steps=-(-used // run.config.cotraining.batch_size))
+    cotraining = run.config.cotraining
+    # a seed of its own: Stage I goes on with new draws, it does not see its first ones again
+    seed = seed_of(cotraining.seed, "control")
+    config = replace(cotraining, steps=-(-used // cotraining.batch_size), seed=seed)
     start = run.folder / "sft-cotrain" / POLICY
     return stages.sft(run.folder / "sft-control", start=start, demonstrations=both(run), config=config)
 

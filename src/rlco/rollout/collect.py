@@ -45,6 +45,8 @@ class Experience:
     finished: int
     """Episodes that ended by success or by the clock; lost ones are not among them."""
     lost: int
+    is_settled: bool
+    """Whether failures have begun to end; before, the clock has cut no episode yet and only successes are seen."""
     mean_length: float
     """Control steps of the finished episodes; NaN where none finished."""
 
@@ -82,11 +84,13 @@ class Collector:
     def __init__(self, world: Any) -> None:  # noqa: ANN401  (any gymnasium vector environment with step_chunk)
         self.world = world
         self._length_E = np.zeros(world.num_envs, dtype=np.int64)
+        self._was_cut = False
         raw, _ = world.reset()
         self._observation = to_observation(raw)
 
     def collect(self, policy: Actor, *, decisions: int, generator: torch.Generator) -> Experience:
         """Return the next ``decisions`` action chunks of every environment, drawn with exploration noise."""
+        settled = self._was_cut
         chunks, counts = _Chunks(), {"successes": 0, "finished": 0, "lost": 0}
         lengths: list[int] = []
         with torch.no_grad():
@@ -96,13 +100,14 @@ class Collector:
                     self._fill_next_value(chunks, sample.value)
                 self._decide(policy, sample, chunks, counts, lengths)
             self._fill_next_value(chunks, policy.value(self._observation))
-        return self._experience(chunks, counts, lengths)
+        return self._experience(chunks, counts, lengths, is_settled=settled)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the exact state of the world and of what was seen last."""
         return {
             "world": self.world.state(),
             "length": self._length_E.copy(),
+            "was_cut": self._was_cut,
             "image": self._observation.image,
             "state": self._observation.state,
             "instruction": self._observation.instruction,
@@ -111,7 +116,7 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue bit-identically."""
         self.world.restore(state["world"])
-        self._length_E = state["length"].copy()
+        self._length_E, self._was_cut = state["length"].copy(), state["was_cut"]
         self._observation = Observation(image=state["image"], state=state["state"], instruction=state["instruction"])
 
     def _decide(
@@ -124,6 +129,7 @@ class Collector:
         truncated_E = np.asarray(truncated_Eh).any(1) & ~terminated_E & ~lost_E
         self._length_E += np.asarray(info["valid"]).sum(1)
         ended_E = terminated_E | truncated_E
+        self._was_cut = self._was_cut or bool(truncated_E.any())
         counts["successes"] += int((np.asarray(info["success"]) & ended_E).sum())
         counts["finished"] += int(ended_E.sum())
         counts["lost"] += int(lost_E.sum())
@@ -159,13 +165,14 @@ class Collector:
         chunks.next_value[-1] = torch.where(last.isnan(), value, last)
 
     @staticmethod
-    def _experience(chunks: _Chunks, counts: dict[str, int], lengths: list[int]) -> Experience:
+    def _experience(chunks: _Chunks, counts: dict[str, int], lengths: list[int], *, is_settled: bool) -> Experience:
         names = ("reward", "value", "next_value", "terminated", "truncated", "is_valid")
         return Experience(
             rollout=Rollout(**{name: torch.stack(getattr(chunks, name)) for name in names}),
             observation=Observation.concatenate(chunks.observation),
             log_prob=torch.cat(chunks.log_prob),
             trace={key: torch.cat([trace[key] for trace in chunks.trace]) for key in chunks.trace[0]},
+            is_settled=is_settled,
             mean_length=float(np.mean(lengths)) if lengths else float("nan"),
             **counts,
         )

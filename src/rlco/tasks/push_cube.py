@@ -169,7 +169,8 @@ class PushCube:
         for i, cube in enumerate(CUBES):
             x, y = self.row_x_m + jitter[i, 0], self.spacing_m * (1 - i) + jitter[i, 1]
             half_yaw = rng.uniform(-self.yaw_jitter_rad, self.yaw_jitter_rad) / 2
-            pose[cube] = (float(x), float(y), self.edge_m / 2, float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+            turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+            pose[cube] = (float(x), float(y), self.edge_m / 2, *turn)
             rgb[cube] = COLOURS[colours[i]]
         return InitialState(
             name=name,

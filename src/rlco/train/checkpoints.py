@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,29 @@ def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; the message names the dump."""
+    """A loss became NaN or infinite. ``dump`` holds what it was computed from."""
+
+    def __init__(self, message: str, dump: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.dump = dump
 
 
-def require_finite(loss: Tensor, *, folder: Path, step: int, dump: Mapping[str, Any]) -> None:
-    """Stop with a dump of what made a loss NaN or infinite."""
+def require_finite(loss: Tensor, *, dump: Mapping[str, Any]) -> None:
+    """Raise ``NonFiniteLossError`` unless ``loss`` is finite; tensors of ``dump`` that are not finite are named."""
     if bool(torch.isfinite(loss).all()):
         return
-    path = folder / f"nan-step{step:06d}.pt"
-    torch.save({"step": step, **dump}, path)
-    parts = {k: "not finite" for k, v in dump.items() if isinstance(v, Tensor) and not torch.isfinite(v).all()}
-    raise NonFiniteLossError(
-        f"The loss is {float(loss.detach().sum())} at step {step}; inputs not finite: {sorted(parts) or 'none'}. "
-        f"The batch is in '{path}'. The last checkpoint is intact."
-    )
+    bad = sorted(k for k, v in dump.items() if isinstance(v, Tensor) and not torch.isfinite(v).all())
+    reason = f"not finite in its batch: {', '.join(bad)}" if bad else "its batch is finite, so the weights are not"
+    raise NonFiniteLossError(f"The loss is {float(loss.detach().sum())}; {reason}.", dump)
+
+
+@contextmanager
+def dumping_non_finite(folder: Path, *, step: int) -> Iterator[None]:
+    """Keep the batch of a ``NonFiniteLossError`` in ``folder`` and say where it is; ``step`` steps were done before."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        path = folder / f"nan-step{step:06d}.pt"
+        torch.save(dict(error.dump), path)
+        message = f"After step {step}: {error} The batch is in '{path}'. The last checkpoint is intact."
+        raise NonFiniteLossError(message, error.dump) from error

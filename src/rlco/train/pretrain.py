@@ -30,8 +30,15 @@ from rlco.policies.pi05.policy import Codec, PI05Policy
 from rlco.policies.pi05.tokenizer import prompts
 from rlco.policies.pi05.vision import to_pixels
 from rlco.train.captions import PLACE_HALF_M, caption_batch
-from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.checkpoints import (
+    claim_folder,
+    dumping_non_finite,
+    load_training_state,
+    require_finite,
+    save_training_state,
+)
 from rlco.train.log import MetricsLog
+from rlco.train.sft import batch_tensors
 
 Progress = Callable[[int, int], None]
 
@@ -131,8 +138,8 @@ def run_pretrain(
             for group in optimiser.param_groups:
                 group["lr"] = _rate(step, config)
             index = rng.integers(0, trained, config.batch_size)
-            figures = _update(modules, optimiser, pictures, index, rng, noise, config)
-            require_finite(figures["pretrain/loss"], folder=folder, step=step, dump={"step": torch.tensor(step)})
+            with dumping_non_finite(folder, step=step):
+                figures = _update(modules, optimiser, pictures, index, rng, noise, config)
             step += 1
             if step % config.log_every == 0:
                 log.write(step, {name: float(value) for name, value in figures.items()})
@@ -212,9 +219,10 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
     point_loss = pointing_loss(policy, batch.observation, labels.pixel)
     flow = policy.loss(batch, generator=noise, prefix=prefix).mean()
     loss = flow + config.place_weight * place_loss + config.point_weight * point_loss
+    require_finite(loss, dump=batch_tensors(batch))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+    require_finite(nn.utils.clip_grad_norm_(modules.parameters(), 1.0), dump=batch_tensors(batch))
     optimiser.step()
     terms = {"loss": loss, "flow": flow, "place": place_loss, "point": point_loss}
     return {f"pretrain/{name}": term.detach() for name, term in terms.items()}

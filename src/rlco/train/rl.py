@@ -17,7 +17,13 @@ from rlco.core.policy import Evaluation, Observation
 from rlco.core.rng import seed_of
 from rlco.policies.pi05.policy import PI05Policy
 from rlco.rollout.collect import Collector, Experience
-from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.checkpoints import (
+    claim_folder,
+    dumping_non_finite,
+    load_training_state,
+    require_finite,
+    save_training_state,
+)
 from rlco.train.log import MetricsLog
 from rlco.train.real_term import RealTerm
 
@@ -129,7 +135,7 @@ class StageTwo:
         rollout = experience.rollout
         finished = max(experience.finished, 1)
         return figures | {
-            "rl/success": experience.successes / finished if experience.finished else float("nan"),
+            "rl/success": experience.successes / finished if experience.is_settled else float("nan"),
             "rl/episodes": experience.finished,
             "rl/lost": experience.lost,
             "rl/episode_steps": experience.mean_length,
@@ -147,8 +153,7 @@ class StageTwo:
         rl = ppo.loss - config.entropy * evaluation.entropy.mean()
         critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
         sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else torch.zeros(())
-        warm = self.iteration < config.critic_warmup
-        total = critic if warm else rl + config.beta * sft + critic
+        total = critic if self._is_warm else rl + config.beta * sft + critic
         return StageLoss(rl=rl, sft=sft, critic=critic, total=total, ppo=ppo, evaluation=evaluation)
 
     def state_dict(self) -> dict[str, Any]:
@@ -173,28 +178,35 @@ class StageTwo:
         self.gradient_samples = state["gradient_samples"]
         self.iteration = state["step"]
 
+    @property
+    def _is_warm(self) -> bool:
+        """Return whether only the critic learns in this iteration."""
+        return self.iteration < self.config.critic_warmup
+
     def _update(self, experience: Experience) -> dict[str, float]:
         data, figures = self._learnable(experience)
         count = len(data.advantage)
         sums: dict[str, float] = {}
-        updates, stopped = 0, False
+        updates, stopped, largest_kl = 0, False, 0.0
         for _ in range(self.config.epochs):
             order = torch.randperm(count, generator=self.generator)
             for index in order.split(self.config.minibatch):
-                loss = self.loss(_rows(data, index))
+                batch = _rows(data, index)
+                loss = self.loss(batch)
+                require_finite(loss.total, dump=_tensors(batch, loss))
                 if updates == 0:
                     figures |= self._first(loss)
-                if not bool(torch.isfinite(loss.total)):
-                    return figures | {"rl/loss": float("nan")}
-                stopped = bool(loss.ppo.kl > self.config.kl_stop) and updates > 0
+                _add(sums, loss)
+                largest_kl = max(largest_kl, float(loss.ppo.kl))
+                stopped = largest_kl > self.config.kl_stop and updates > 0
                 if stopped:
                     break
                 self._step(loss, len(index))
                 updates += 1
-                _add(sums, loss)
             if stopped:
                 break
-        return figures | {name: value / max(updates, 1) for name, value in sums.items()} | {"rl/updates": updates}
+        means = {name: value / (updates + stopped) for name, value in sums.items()}
+        return figures | means | {"rl/updates": updates, "rl/kl_max": largest_kl}
 
     def _learnable(self, experience: Experience) -> tuple[Minibatch, dict[str, float]]:
         """Return the valid decisions as one flat batch, advantages normalised over all of them."""
@@ -224,9 +236,10 @@ class StageTwo:
     def _step(self, loss: StageLoss, samples: int) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
-        nn.utils.clip_grad_norm_(self.actor, self.config.clip_grad)
+        norm = nn.utils.clip_grad_norm_(self.actor, self.config.clip_grad)
+        require_finite(norm, dump={"gradient_norm": norm})
         self.optimiser.step()
-        if self.iteration >= self.config.critic_warmup:
+        if not self._is_warm:
             self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
 
 
@@ -246,10 +259,9 @@ def run_rl(
     figures: dict[str, float] = {}
     with MetricsLog(folder, resume_step=stage.iteration) as log:
         while stage.iteration < config.iterations:
-            figures = stage.iterate()
+            with dumping_non_finite(folder, step=stage.iteration):
+                figures = stage.iterate()
             step = stage.iteration
-            if "rl/loss" in figures:
-                require_finite(torch.tensor(torch.nan), folder=folder, step=step, dump=stage.state_dict())
             log.write(step, figures)
             if step % config.save_every == 0 or step == config.iterations:
                 save_training_state(folder, step, stage.state_dict())
@@ -277,6 +289,21 @@ def _rows(data: Minibatch, index: Tensor | None, *, advantage: Tensor | None = N
         advantage=data.advantage[index],
         target=data.target[index],
     )
+
+
+def _tensors(batch: Minibatch, loss: StageLoss) -> dict[str, Any]:
+    """Return a minibatch and its terms as plain tensors, for a dump."""
+    seen, terms = batch.observation, {"rl": loss.rl, "sft": loss.sft, "critic": loss.critic}
+    return {
+        **{f"loss_{name}": term.detach() for name, term in terms.items()},
+        "image": seen.image,
+        "state": seen.state,
+        "instruction": seen.instruction,
+        "advantage": batch.advantage,
+        "old_log_prob": batch.old_log_prob,
+        "target": batch.target,
+        **{f"trace_{name}": value.detach() for name, value in batch.trace.items()},
+    }
 
 
 def _gradient_norm(term: Tensor, parameters: list[nn.Parameter]) -> float:

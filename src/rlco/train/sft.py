@@ -16,7 +16,13 @@ from rlco.core.rng import seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.mixture import Mixture
 from rlco.policies.pi05.policy import PI05Policy
-from rlco.train.checkpoints import claim_folder, load_training_state, require_finite, save_training_state
+from rlco.train.checkpoints import (
+    claim_folder,
+    dumping_non_finite,
+    load_training_state,
+    require_finite,
+    save_training_state,
+)
 from rlco.train.log import MetricsLog
 
 Progress = Callable[[int, int], None]
@@ -79,13 +85,12 @@ class SFTTrainer:
             group["lr"] = learning_rate(self.step, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.policy.loss(batch, generator=self.generator).mean()
-        if torch.isfinite(loss):
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad)
-            self.optimiser.step()
-            self.step += 1
-        else:
-            norm = torch.tensor(math.nan)
+        require_finite(loss, dump=batch_tensors(batch))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad)
+        require_finite(norm, dump=batch_tensors(batch))
+        self.optimiser.step()
+        self.step += 1
         return {"sft/loss": loss.detach(), "sft/grad_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,6 +109,12 @@ class SFTTrainer:
         self.generator.set_state(state["generator"])
         self.mixture.load_state_dict(state["mixture"])
         self.step = state["step"]
+
+
+def batch_tensors(batch: Batch) -> dict[str, Any]:
+    """Return a batch as plain tensors, for a dump."""
+    seen = batch.observation
+    return {"action": batch.action, "image": seen.image, "state": seen.state, "instruction": seen.instruction}
 
 
 def run_sft(
@@ -130,10 +141,8 @@ def run_sft(
     with MetricsLog(folder, resume_step=trainer.step) as log:
         while trainer.step < config.steps:
             batch = trainer.next_batch()
-            raw = trainer.update(batch)
-            require_finite(
-                raw["sft/loss"], folder=folder, step=trainer.step, dump={"action": batch.action, "batch": batch}
-            )
+            with dumping_non_finite(folder, step=trainer.step):
+                raw = trainer.update(batch)
             step = trainer.step
             if step % config.log_every == 0 or step == config.steps:
                 figures = {name: float(value) for name, value in raw.items()}

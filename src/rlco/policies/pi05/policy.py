@@ -5,6 +5,7 @@ Letters: B batch, N flow copies, K denoising steps, H horizon, A padded action d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,6 +36,15 @@ class Codec:
 
     state: Normaliser
     action: Normaliser
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Walk:
+    """A chain from noise to actions, and what it says about itself."""
+
+    chain: Float[Tensor, "B K_plus_1 H A"]
+    log_prob: Float[Tensor, " B"]
+    entropy: Float[Tensor, " B"]
 
 
 class PI05Policy(nn.Module):
@@ -118,44 +128,33 @@ class PI05Policy(nn.Module):
         ``noise`` is the initial noise where the caller draws it itself (evaluation on fixed states).
         """
         prefix = self.encode(observation)
-        x = torch.randn(len(observation), *self.noise_shape, generator=generator) if noise is None else noise
+        start = torch.randn(len(observation), *self.noise_shape, generator=generator) if noise is None else noise
+
+        def draw(_: int, mean: Tensor, std: Tensor) -> Tensor:
+            return mean + std * torch.randn(mean.shape, generator=generator) if explore else mean
+
+        walk = self._walk(start, draw, prefix)
         grid = time_grid(self.config.denoise_steps)
-        chain, means, stds = [x], [], []
-        for t, t_next in pairwise(grid):
-            mean, std = self._step(x[:, None], t.view(1, 1), (t - t_next).view(1, 1), prefix)
-            means.append(mean[:, 0])
-            stds.append(std[:, 0])
-            x = mean[:, 0]
-            if explore:
-                draw = torch.randn(x.shape, generator=generator)
-                x = torch.where(self.stochastic, x + std[:, 0] * draw, x)
-            chain.append(x)
-        log_prob = chain_log_prob(torch.stack(chain, 1), torch.stack(means, 1), torch.stack(stds, 1), self.stochastic)
-        trace = {"chain": torch.stack(chain, 1), "time": grid.expand(len(observation), -1)}
+        trace = {"chain": walk.chain, "time": grid.expand(len(observation), -1)}
         if self.trainable == "expert":
             trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
         return Sample(
-            action=self.codec.action.undo(x[..., :ACTION_DIM]),
-            log_prob=log_prob,
+            action=self.codec.action.undo(walk.chain[:, -1, :, :ACTION_DIM]),
+            log_prob=walk.log_prob,
             value=self._value(prefix, observation),
             trace=trace,
         )
 
     def evaluate(self, observation: Observation, trace: Trace) -> Evaluation:
-        """Score drawn chains under the present parameters: the K steps of a chain in one pass.
+        """Score drawn chains under the present parameters, with the sampler's own steps.
 
         Raises ``ValueError`` if the chain was drawn on another time grid.
         """
         if not torch.equal(trace["time"][0], time_grid(self.config.denoise_steps)):
             raise ValueError(f"The chain was drawn on the time grid {trace['time'][0].tolist()}, not on this policy's.")
-        prefix = self._prefix_of(observation, trace)
-        grid = trace["time"][:1]
-        mean, std = self._step(trace["chain"][:, :-1], grid[:, :-1], grid[:, :-1] - grid[:, 1:], prefix)
-        return Evaluation(
-            log_prob=chain_log_prob(trace["chain"], mean, std, self.stochastic),
-            entropy=chain_entropy(std, self.stochastic),
-            value=self._value(prefix, observation),
-        )
+        prefix, chain = self._prefix_of(observation, trace), trace["chain"]
+        walk = self._walk(chain[:, 0], lambda k, _mean, _std: chain[:, k + 1], prefix)
+        return Evaluation(log_prob=walk.log_prob, entropy=walk.entropy, value=self._value(prefix, observation))
 
     def value(self, observation: Observation) -> Float[Tensor, " B"]:
         """Return V(s) alone, for bootstrapping."""
@@ -175,12 +174,31 @@ class PI05Policy(nn.Module):
             return Prefix(**{name: trace[f"prefix_{name}"] for name in _PREFIX_KEYS})
         return self.encode(observation)
 
-    def _step(
-        self, x: Float[Tensor, "B N H A"], t: Float[Tensor, "1 N"], dt: Float[Tensor, "1 N"], prefix: Prefix
-    ) -> tuple[Float[Tensor, "B N H A"], Float[Tensor, "B N H A"]]:
-        """Return mean x - dt v(x, t) and standard deviation of one denoising step."""
-        velocity, features = self.network.expert(x, t, prefix)
-        return x - dt[..., None, None] * velocity, self.noise_head(features.detach())
+    def _walk(
+        self,
+        start: Float[Tensor, "B H A"],
+        stochastic: Callable[[int, Tensor, Tensor], Tensor],
+        prefix: Prefix,
+    ) -> Walk:
+        """Go from noise to actions in K steps x - dt v(x, t), and score them.
+
+        ``stochastic(k, mean, std)`` gives the entries that are drawn; the others follow the flow, in sampling and in
+        scoring alike, so that the density of the drawn ones stays exact when the parameters move.
+        """
+        x, chain, means, stds = start, [start], [], []
+        for k, (t, t_next) in enumerate(pairwise(time_grid(self.config.denoise_steps))):
+            velocity, features = self.network.expert(x[:, None], t.view(1, 1), prefix)
+            mean, std = x - (t - t_next) * velocity[:, 0], self.noise_head(features.detach())[:, 0]
+            x = torch.where(self.stochastic, stochastic(k, mean, std), mean)
+            chain.append(x)
+            means.append(mean)
+            stds.append(std)
+        steps, std = torch.stack(chain, 1), torch.stack(stds, 1)
+        return Walk(
+            chain=steps,
+            log_prob=chain_log_prob(steps, torch.stack(means, 1), std, self.stochastic),
+            entropy=chain_entropy(std, self.stochastic),
+        )
 
     def _value(self, prefix: Prefix, observation: Observation) -> Float[Tensor, " B"]:
         return self.value_head(prefix.summary, self.codec.state.do(observation.state).clamp(-1.5, 1.5))
