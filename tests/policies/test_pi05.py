@@ -237,6 +237,14 @@ def test_an_unknown_configuration_field_is_refused(tmp_path: Path) -> None:
         load_policy(tmp_path / "p")
 
 
+def test_a_checkpoint_of_another_control_rate_is_refused(tmp_path: Path) -> None:
+    save_policy(tmp_path / "p", tiny(), provenance={})
+    path = tmp_path / "p" / "stats.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "control_hz": 10}))
+    with pytest.raises(ValueError, match="trained with control_hz 10; this version runs 5 only"):
+        load_policy(tmp_path / "p")
+
+
 def test_an_unknown_policy_name_suggests_the_near_one() -> None:
     with pytest.raises(LookupError, match="Did you mean 'pi05-nano'"):
         new_policy("pi05-nan", CODEC, seed=0)

@@ -173,6 +173,18 @@ def test_a_nan_stops_the_run_with_a_dump_of_the_batch_and_keeps_the_checkpoint(t
     assert (tmp_path / "checkpoints" / "000002" / "state.pt").exists()
 
 
+def test_a_folder_of_another_run_is_refused_even_before_its_first_checkpoint(tmp_path: Path) -> None:
+    def stop(_step: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_rl(stage(config(save_every=9)), folder=tmp_path, inputs={}, progress=stop)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(ValueError, match="differs in: beta"):
+        run_rl(stage(config(save_every=9, beta=0.5)), folder=tmp_path, inputs={})
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     run_rl(stage(config(iterations=1)), folder=tmp_path, inputs={})
     with pytest.raises(ValueError, match="differs in: clip"):

@@ -94,7 +94,7 @@ class Eval:
     image_size: int = 96
     """Height and width of a picture [pixels]."""
     num_envs: int = 8
-    """Environments side by side; changes no result."""
+    """Environments side by side; changes figures by rounding only."""
     seed: int = 0
     json: bool = False
     """Print JSON."""

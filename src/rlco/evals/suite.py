@@ -1,8 +1,8 @@
 """Evaluate a policy on named initial states.
 
-The answer depends on the policy, the states, the repeats and the seed, not on how many environments share the work: an
-episode draws its noise from a generator of its own, named by (seed, state, repeat). An environment starts the next
-episode as soon as its own has ended.
+The answer depends on the policy, the states, the repeats and the seed. How many environments share the work changes it
+by rounding only: an episode draws its noise from a generator of its own, named by (seed, state, repeat). An environment
+starts the next episode as soon as its own has ended.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,7 +19,8 @@ from rlco.policies.pi05.policy import Codec, PI05Policy
 
 FILES = ("config.json", "model.safetensors", "stats.json")
 WEIGHTS = Path(__file__).parent / "weights"
-CONTROL_HZ = 5
+PROMPT, CAMERAS, CONTROL_HZ = "pi05", ["front"], 5
+"""How every policy of this version is prompted and run; another checkpoint is refused."""
 
 
 def policy_tensors(policy: PI05Policy) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def save_policy(folder: Path, policy: PI05Policy, *, provenance: Mapping[str, An
         tensors = policy_tensors(policy)
         save_file({k: v.half() if half else v for k, v in tensors.items()}, temporary / "model.safetensors")
         codec = {k: {"low": v.low, "high": v.high} for k, v in _normalisers(policy.codec).items()}
-        stats = {"codec": codec, "prompt": "pi05", "cameras": ["front"], "control_hz": CONTROL_HZ}
+        stats = {"codec": codec, "prompt": PROMPT, "cameras": CAMERAS, "control_hz": CONTROL_HZ}
         write_json(temporary / "stats.json", {**stats, "provenance": dict(provenance)})
 
     replace_folder(folder, write)
@@ -58,6 +58,10 @@ def load_policy(folder: Path) -> PI05Policy:
     stats = json.loads((folder / "stats.json").read_text())
     if "codec" not in stats or {"state", "action"} - stats["codec"].keys():
         raise ValueError(f"'{folder / 'stats.json'}' has no normalisation of state and action.")
+    known = {"prompt": PROMPT, "cameras": CAMERAS, "control_hz": CONTROL_HZ}
+    for name, value in known.items():
+        if stats.get(name) != value:
+            raise ValueError(f"'{folder}' was trained with {name} {stats.get(name)}; this version runs {value} only.")
     normalisers = {k: Normaliser(low=tuple(v["low"]), high=tuple(v["high"])) for k, v in stats["codec"].items()}
     policy = PI05Policy(PI05Config.from_json(config), Codec(**normalisers))
     try:
@@ -98,13 +102,6 @@ def new_policy(name: str, codec: Codec, *, seed: int) -> PI05Policy:
     if name not in CONFIGS:
         raise unknown_name("policy", name, CONFIGS)
     return PI05Policy(CONFIGS[name](), codec, seed=seed)
-
-
-def copy_of(policy: PI05Policy) -> PI05Policy:
-    """Return an independent policy with the same weights."""
-    twin = PI05Policy(policy.config, policy.codec)
-    twin.load_state_dict({k: torch.clone(v) for k, v in policy.state_dict().items()})
-    return twin
 
 
 def _public_name(name: str) -> str:

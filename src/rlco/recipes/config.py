@@ -41,7 +41,7 @@ class RunConfig:
     repeats: int = 2
     """Episodes on each of them."""
     num_envs: int = 24
-    """For recording, generation and evaluation; changes no result."""
+    """For recording, generation and evaluation; changes no episode's draws, and its figures by rounding only."""
     seed: int = 0
 
     def __post_init__(self) -> None:

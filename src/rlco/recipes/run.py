@@ -211,13 +211,14 @@ def claim_run(run: Run) -> None:
 def timed(run: Run, name: str, stage: Callable[[], T]) -> T:
     """Run a stage; add the time it took to the run's timings."""
     began = time.monotonic()
-    result = stage()
-    path = run.folder / TIMINGS
-    before = read_json(path)
-    seconds = float(before.get(name, 0.0)) + time.monotonic() - began
-    write_json(path, {**before, name: round(seconds, 1)})
-    print(f"{name}: {clock(seconds)}", file=sys.stderr)
-    return result
+    try:
+        return stage()
+    finally:  # an interrupted stage took time too
+        path = run.folder / TIMINGS
+        before = read_json(path)
+        seconds = float(before.get(name, 0.0)) + time.monotonic() - began
+        write_json(path, {**before, name: round(seconds, 1)})
+        print(f"{name}: {clock(seconds)}", file=sys.stderr)
 
 
 def versions() -> dict[str, str]:

@@ -40,7 +40,7 @@ def load_training_state(folder: Path) -> dict[str, Any] | None:
 def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
     """Write ``folder/config.json`` once. Raises ``ValueError`` if the folder belongs to another configuration."""
     path = folder / "config.json"
-    if path.exists() and (folder / "checkpoints").exists():
+    if path.exists():
         then = json.loads(path.read_text())
         now = json.loads(json.dumps(dict(config), default=str))
         if fingerprint(then) != fingerprint(now):

@@ -55,3 +55,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def last_figures(folder: Path, *, step: int) -> dict[str, float]:
+    """Return the newest figures up to ``step``; nothing for a run that has not begun."""
+    lines = [line for line in read_metrics(folder) if line["step"] <= step]
+    return {name: value for name, value in lines[-1].items() if name != "step"} if lines else {}

@@ -24,10 +24,14 @@ from rlco.train.checkpoints import (
     require_finite,
     save_training_state,
 )
-from rlco.train.log import MetricsLog
+from rlco.train.log import MetricsLog, last_figures
 from rlco.train.real_term import RealTerm
 
 Progress = Callable[[int, int], None]
+_POSITIVE = (
+    *("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"),
+    *("lr", "value_lr", "kl_stop", "clip_grad"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +68,14 @@ class RLConfig:
     def __post_init__(self) -> None:
         if self.beta < 0:
             raise ValueError(f"beta must be 0 or more, got {self.beta}.")
-        for name in ("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"RLConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"RLConfig.{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("discount", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"RLConfig.{name} must be in [0, 1], got {getattr(self, name)}.")
+        if not 0 <= self.critic_warmup <= self.iterations:
+            raise ValueError(f"RLConfig.critic_warmup must be in [0, iterations], got {self.critic_warmup}.")
         if not 0 < self.clip < 1:
             raise ValueError(f"RLConfig.clip must be in (0, 1), got {self.clip}.")
 
@@ -256,7 +265,7 @@ def run_rl(
     state = load_training_state(folder)
     if state is not None:
         stage.load_state_dict(state)
-    figures: dict[str, float] = {}
+    figures = last_figures(folder, step=stage.iteration)
     with MetricsLog(folder, resume_step=stage.iteration) as log:
         while stage.iteration < config.iterations:
             with dumping_non_finite(folder, step=stage.iteration):

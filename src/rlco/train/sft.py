@@ -23,7 +23,7 @@ from rlco.train.checkpoints import (
     require_finite,
     save_training_state,
 )
-from rlco.train.log import MetricsLog
+from rlco.train.log import MetricsLog, last_figures
 
 Progress = Callable[[int, int], None]
 
@@ -137,7 +137,7 @@ def run_sft(
     state = load_training_state(folder)
     if state is not None:
         trainer.load_state_dict(state)
-    figures: dict[str, float] = {}
+    figures = last_figures(folder, step=trainer.step)
     with MetricsLog(folder, resume_step=trainer.step) as log:
         while trainer.step < config.steps:
             batch = trainer.next_batch()

@@ -265,15 +265,27 @@ class World(gym.vector.VectorEnv):
                 return ask()
             except WorkerLostError as error:
                 self._recover(error.workers)
-        raise RuntimeError(f"Worker processes of the world died {_MAX_TRIES} times in a row.")
+        raise self._hopeless()
 
     def _recover(self, workers: Sequence[int]) -> None:
         """Put the environments of replaced workers at their initial states; their episodes are lost."""
-        envs = [e for w in workers for e in self._pool.envs(w)]
-        self._lost_since_step[envs] = True
-        if None not in self._initial:
-            self._retry(lambda: self._place(envs))
+        for _ in range(_MAX_TRIES):
+            envs = [e for w in workers for e in self._pool.envs(w)]
+            self._lost_since_step[envs] = True
+            if None in self._initial:
+                return
+            try:
+                self._place(envs)
+            except WorkerLostError as error:
+                workers = sorted({*workers, *error.workers})
+                continue
             self._arrays["done"][envs] = True
+            return
+        raise self._hopeless()
+
+    @staticmethod
+    def _hopeless() -> RuntimeError:
+        return RuntimeError(f"Worker processes of the world died {_MAX_TRIES} times in a row.")
 
     def _mark_lost(self, over: Bool[ndarray, " E"], steps: int) -> None:
         """Write the rows of episodes that were lost with their worker; ``over``: had ended before this call."""

@@ -26,15 +26,6 @@ class Prefix:
     summary: Float[Tensor, "B features"]
     """Mean of the valid outputs, and the grounding token's output where there is one."""
 
-    def detach(self) -> Prefix:
-        """Return the same values without their gradient."""
-        return Prefix(
-            key=self.key.detach(),
-            value=self.value.detach(),
-            is_valid=self.is_valid,
-            summary=self.summary.detach(),
-        )
-
 
 class LanguageModel(nn.Module):
     """The layers of the prefix."""
