@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,23 @@ def require_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ValueError(f"Cannot write in '{folder}': {error.strerror}. Choose another output folder.") from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; raise ``ValueError`` in one line while another process holds it.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"Another process is at work in '{folder}'. Wait for it, or use another folder."
+            ) from error
+        yield
 
 
 def fingerprint(value: Any) -> str:  # noqa: ANN401  (any JSON value)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlco.core.files import require_writable, write_json
+from rlco.core.files import exclusive, require_writable, write_json
 from rlco.core.progress import clock, progress
 from rlco.core.rng import seed_of
 from rlco.data.reader import Dataset
@@ -68,10 +68,11 @@ def run_recipe(config: RunConfig, folder: Path) -> Path:
     """Run every stage that is not finished yet; return the report's path."""
     require_writable(folder)
     run = Run(folder=folder, config=config)
-    claim_run(run)
-    for name, stage in main_job(run).items():
-        timed(run, name, stage)
-    return make_report(run.folder)
+    with exclusive(folder):
+        claim_run(run)
+        for name, stage in main_job(run).items():
+            timed(run, name, stage)
+        return make_report(run.folder)
 
 
 def main_job(run: Run) -> dict[str, Callable[[], object]]:

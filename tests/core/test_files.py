@@ -1,0 +1,55 @@
+"""Files: complete or absent, and one process a folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlco.core.files import exclusive, replace_folder, write_atomic
+
+HOLD = """
+import sys
+from pathlib import Path
+from rlco.core.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="Another process is at work"), exclusive(tmp_path):
+        pass
+    first.kill()  # no clean-up of its own: the system lets go
+    first.communicate()
+    with exclusive(tmp_path):
+        pass
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    replace_folder(target, lambda new: (new / "one").write_text("1"))
+    replace_folder(target, lambda new: (new / "two").write_text("2"))
+    assert [p.name for p in target.iterdir()] == ["two"]
