@@ -95,7 +95,12 @@ def test_generation_does_not_depend_on_the_number_of_environments(
     real: Path, sim: Path, tmp_path: Path, num_envs: int
 ) -> None:
     report = generate_demonstrations(tmp_path / "sim", Dataset.open(real), SIM, num_envs=num_envs)
-    assert Dataset.open(tmp_path / "sim").fingerprint == Dataset.open(sim).fingerprint
+    mine, theirs = Dataset.open(tmp_path / "sim"), Dataset.open(sim)
+    assert np.array_equal(mine.action, theirs.action)
+    assert np.array_equal(mine.state, theirs.state)
+    assert mine.initial_states == theirs.initial_states
+    # not the files' bytes: x264 may encode equal pictures differently in another process
+    assert np.abs(mine.frames.astype(int) - theirs.frames).mean() < 2
     assert report == GenerateReport(**json.loads((sim / "manifest.json").read_text())["outputs"])
 
 
