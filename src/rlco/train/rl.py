@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,7 +234,7 @@ class StageTwo:
         data = data if len(valid) == len(advantage) else _rows(data, valid)
         figures = {"rl/explained_variance": explained_variance(data.old_value, data.target)}
         figures["rl/value"] = float(data.old_value.mean())
-        return _rows(data, None, advantage=normalised(data.advantage)), figures
+        return replace(data, advantage=normalised(data.advantage)), figures
 
     def _first(self, loss: StageLoss) -> dict[str, float]:
         """Return what is measured once an iteration, before its first update: the ratio, both gradient norms."""
@@ -279,17 +279,7 @@ def run_rl(
     return figures
 
 
-def _rows(data: Minibatch, index: Tensor | None, *, advantage: Tensor | None = None) -> Minibatch:
-    if index is None:
-        assert advantage is not None
-        return Minibatch(
-            observation=data.observation,
-            trace=data.trace,
-            old_log_prob=data.old_log_prob,
-            old_value=data.old_value,
-            advantage=advantage,
-            target=data.target,
-        )
+def _rows(data: Minibatch, index: Tensor) -> Minibatch:
     return Minibatch(
         observation=data.observation.select(index),
         trace={name: value[index] for name, value in data.trace.items()},
