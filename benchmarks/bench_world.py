@@ -147,7 +147,7 @@ def _serve(pipe: Connection, domain: str, num_envs: int, image_size: int) -> Non
         chosen.scene, num_envs=1, image_size=image_size, appearance=drawn.appearance, dynamics=drawn.dynamics
     )
     simulation.reset(0, chosen.fixed_states(1, seed=0, prefix="bench")[0])
-    model, first = simulation.model, simulation.data(0)
+    model, first = simulation.model(0), simulation.data(0)
     states = []
     for _ in range(num_envs):
         data = mujoco.MjData(model)

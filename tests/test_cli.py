@@ -73,7 +73,7 @@ def test_help_loads_nothing_heavy() -> None:
         ("data info OUT", FAILED, ["No dataset at 'OUT'"]),
         ("data inf OUT", BAD_USAGE, ["info"]),
         ("record OUT --style exactly", FAILED, ["No operator style", "exact"]),
-        ("record OUT --colours red green pink", FAILED, ["No cube colour named 'red'"]),
+        ("record OUT --objects red green pink", FAILED, ["No cube colour named 'red'"]),
         ("record /proc/out", FAILED, ["/proc"]),
     ],
 )

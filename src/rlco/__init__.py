@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["GYMNASIUM_IDS", "__version__", "make_world"]
 
-GYMNASIUM_IDS = {"rlco/PushCube-v0": "push-cube"}
+GYMNASIUM_IDS = {
+    "rlco/PickPlace-v0": "pick-place",
+    "rlco/PushCube-v0": "push-cube",
+    "rlco/OpenDrawer-v0": "open-drawer",
+    "rlco/CloseDrawer-v0": "close-drawer",
+}
 """Name in gymnasium's registry -> task. Written out so that importing the package loads none of its parts."""
 
 for _name, _task in GYMNASIUM_IDS.items():

@@ -12,7 +12,7 @@ import pytest
 
 from rlco.core.scene import Facts, InitialState
 from rlco.tasks import TASKS, task
-from rlco.tasks.push_cube import COLOURS, CUBES, PUSH, REACH, REAL_COLOURS, PushCube
+from rlco.tasks.push_cube import COLOURS, CUBES, REAL_COLOURS, PushCube
 
 TASK = PushCube()
 STATE = TASK.fixed_states(1, seed=0, prefix="test")[0]
@@ -66,11 +66,11 @@ def test_drawn_starts_use_only_the_colours_asked_for() -> None:
     rng = np.random.default_rng(0)
     allowed = {COLOURS[name] for name in REAL_COLOURS}
     for _ in range(20):
-        assert set(TASK.sample_initial_state(rng, colours=REAL_COLOURS).object_rgb.values()) == allowed
+        assert set(TASK.sample_initial_state(rng, objects=REAL_COLOURS).object_rgb.values()) == allowed
     with pytest.raises(LookupError, match="No cube colour named 'blue'"):
-        TASK.sample_initial_state(rng, colours=("blue", "pink", "green"))
+        TASK.sample_initial_state(rng, objects=("blue", "pink", "green"))
     with pytest.raises(ValueError, match="at least 3"):
-        TASK.sample_initial_state(rng, colours=("pink", "green"))
+        TASK.sample_initial_state(rng, objects=("pink", "green"))
 
 
 def test_fixed_states_are_balanced_over_place_and_colour() -> None:
@@ -106,11 +106,11 @@ def test_the_dense_reward_is_the_papers_by_hand() -> None:
     # p_push = (0.5 - 0.025 - 0.02, y0, 0.025); TCP 3 cm behind it: inside the gate of 5 cm
     near = facts(cube=(0.5, Y0), tcp=(0.425, Y0, 0.025))
     expected = (1 - np.tanh(5 * 0.03) + 1 - np.tanh(5 * 0.22)) / 3
-    assert TASK.dense_reward(near, np.array([False]))[0] == pytest.approx(expected)
+    assert TASK.dense_reward(near, np.array([False]), before=near)[0] == pytest.approx(expected)
     # 6 cm behind: outside the gate, the placing part is off
     far = facts(cube=(0.5, Y0), tcp=(0.395, Y0, 0.025))
-    assert TASK.dense_reward(far, np.array([False]))[0] == pytest.approx((1 - np.tanh(5 * 0.06)) / 3)
-    assert TASK.dense_reward(far, np.array([True]))[0] == 1.0
+    assert TASK.dense_reward(far, np.array([False]), before=far)[0] == pytest.approx((1 - np.tanh(5 * 0.06)) / 3)
+    assert TASK.dense_reward(far, np.array([True]), before=far)[0] == 1.0
 
 
 def test_the_dense_reward_is_never_negative_and_below_success() -> None:
@@ -118,18 +118,13 @@ def test_the_dense_reward_is_never_negative_and_below_success() -> None:
     for _ in range(200):
         x, y, z = rng.uniform([0.2, -0.4, 0.0], [0.8, 0.4, 0.5])
         drawn = facts(cube=(rng.uniform(0.4, 0.8), rng.uniform(-0.3, 0.3)), tcp=(x, y, z))
-        reward = TASK.dense_reward(drawn, np.array([False]))[0]
+        reward = TASK.dense_reward(drawn, np.array([False]), before=drawn)[0]
         assert 0.0 <= reward < 2 / 3 + 1e-9
-
-
-def test_the_pushing_stage_starts_near_the_pushing_point() -> None:
-    assert TASK.stage(facts(cube=(0.5, Y0), tcp=(0.41, Y0, 0.025)))[0] == PUSH
-    assert TASK.stage(facts(cube=(0.5, Y0), tcp=(0.40, Y0, 0.025)))[0] == REACH
 
 
 def test_the_experts_last_way_point_carries_the_cube_over_the_line() -> None:
     points = TASK.expert(STATE)
-    assert [point.stage for point in points] == [REACH, REACH, PUSH]
+    assert [point.beyond for point in points] == [False, False, True]
     finger_half_m = 0.0095
     assert points[-1].position_m[0] + finger_half_m + TASK.edge_m / 2 > TASK.goal_x_m + 0.01
     assert {point.position_m[1] for point in points} == {Y0}

@@ -64,6 +64,14 @@ STYLES = {"teleop": TELEOP, "exact": EXACT}
 
 _GAIN = 0.6
 """Share of the remaining way taken in one control step: higher swings, because the arm follows a step late."""
+_TURN_RAD = 0.1
+"""Fastest turn of one control step."""
+_TURNED_RAD = 0.04
+"""A way-point is reached only when the gripper is turned this near to what it asks for."""
+_IN_HAND_M = 0.06
+"""What is farther than this from the TCP is not in the hand."""
+_STUCK_M, _STUCK_STEPS = 0.04, 4
+"""With the arm this far behind its command for so many steps, something is in the way: begin again, from above."""
 _OFF_LINE_M = 0.022
 """Farther than this beside the line to the last way-point the object has slipped away: go round again."""
 
@@ -115,6 +123,10 @@ class _Hand:
     next: int = 0
     """The way-point the hand moves to."""
     pause: int = 0
+    behind: int = 0
+    """Control steps in a row in which the arm did not follow."""
+    waited: int = 0
+    """Control steps at the way-point that is reached."""
     target: Float[ndarray, " 7"] | None = None
     """Commanded pose; what the hand believes it has asked for."""
     velocity_m: Float[ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
@@ -137,54 +149,76 @@ class _Hand:
         if self.target is None and self.via_m is not None:
             self.via_m = tcp[:3] + self.via_m
         waypoints = self.task.expert(self._look(facts, e))
-        goal = self._goal(waypoints, tcp[:3])
+        goal = self._goal(waypoints, tcp)
+        waypoint = waypoints[self.next]
         step = np.zeros(ACTION_DIM, dtype=np.float32)
         # half what was asked for, half what was reached: the hand ignores neither the arm's delay nor an obstacle
-        step[:3] = self._step(goal, 0.5 * (target[:3] + tcp[:3])) + self._wobble()
-        step[6] = waypoints[self.next].gripper
+        step[:3] = self._step(goal, 0.5 * (target[:3] + tcp[:3]), speed=waypoint.speed) + self._wobble()
+        step[5] = _turn(target, waypoint.yaw_rad)
+        step[6] = waypoint.gripper
         self.target = moved(target, step)
         return step
 
     def _look(self, facts: Facts, e: int) -> InitialState:
         """Return the scene with the objects where they were ``reaction_steps`` ago."""
-        poses = {name: tuple(pose[e].tolist()) for name, pose in facts.object_pose.items()}
-        self.seen = [*self.seen, replace(self.initial, object_pose=poses)][-1 - self.style.reaction_steps :]
+        poses = {name: tuple(facts.object_pose[name][e].tolist()) for name in self.initial.object_pose}
+        joints = {name: float(facts.joint_value[name][e]) for name in self.initial.joint_value}
+        now = replace(self.initial, object_pose=poses, joint_value=joints)
+        self.seen = [*self.seen, now][-1 - self.style.reaction_steps :]
         return self.seen[0]
 
-    def _goal(self, waypoints: Sequence[Waypoint], tcp_m: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
+    def _goal(self, waypoints: Sequence[Waypoint], tcp: Float[ndarray, " 7"]) -> Float[ndarray, " 3"]:
         """Return the point to move to now, going on to the next way-point where one is reached."""
+        tcp_m = tcp[:3]
         if self.via_m is not None:
             if np.linalg.norm(self.via_m - tcp_m) > 0.03:
                 return self.via_m
             self.via_m = None
         last = len(waypoints) - 1
         self.next = min(self.next, last)
-        if self.next == last and self._slipped(waypoints, tcp_m):
-            self.next = 0
+        lost = self._slipped(waypoints, tcp_m) or _left_behind(waypoints[self.next], tcp_m)
+        if lost or self._is_stuck(waypoints[self.next], tcp_m):
+            self.next = self.waited = 0
         goal = self._aimed(waypoints)
-        if self.next < last and np.linalg.norm(goal - tcp_m) < waypoints[self.next].tolerance_m:
-            self.next += 1
-            self.aim_m = self.aim_m * self.style.aim_memory
-            goal = self._aimed(waypoints)
+        if self.next < last and self._is_there(waypoints[self.next], goal, tcp):
+            self.waited += 1
+            if self.waited > waypoints[self.next].wait_steps:
+                self.next, self.waited = self.next + 1, 0
+                self.aim_m = self.aim_m * self.style.aim_memory
+                goal = self._aimed(waypoints)
         return goal
+
+    def _is_stuck(self, waypoint: Waypoint, tcp_m: Float[ndarray, " 3"]) -> bool:
+        if waypoint.beyond or self.target is None:
+            return False
+        follows = float(np.linalg.norm(self.target[:3] - tcp_m)) < _STUCK_M
+        self.behind = 0 if follows else self.behind + 1
+        return self.behind >= _STUCK_STEPS
+
+    @staticmethod
+    def _is_there(waypoint: Waypoint, goal: Float[ndarray, " 3"], tcp: Float[ndarray, " 7"]) -> bool:
+        near = bool(np.linalg.norm(goal - tcp[:3]) < waypoint.tolerance_m)
+        return near and (waypoint.yaw_rad is None or abs(_yaw(tcp) - waypoint.yaw_rad) < _TURNED_RAD)
 
     def _aimed(self, waypoints: Sequence[Waypoint]) -> Float[ndarray, " 3"]:
         point = np.array(waypoints[self.next].position_m)
         if self.next < len(waypoints) - 1:
             return point + self.aim_m
+        if not waypoints[-1].beyond:
+            return point
         way = point - waypoints[-2].position_m
         return point + self.overshoot_m * way / max(float(np.linalg.norm(way)), 1e-6)
 
     def _slipped(self, waypoints: Sequence[Waypoint], tcp_m: Float[ndarray, " 3"]) -> bool:
-        """Return whether the hand is beside the line between the last two way-points."""
-        if len(waypoints) < 2:
+        """Return whether the hand is beside the line of a push."""
+        if self.next < len(waypoints) - 1 or not waypoints[-1].beyond:
             return False
         start, end = (np.array(w.position_m) for w in waypoints[-2:])
         along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
         off = (tcp_m - start) - ((tcp_m - start) @ along) * along
         return float(np.linalg.norm(off)) > _OFF_LINE_M
 
-    def _step(self, goal: Float[ndarray, " 3"], here: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
+    def _step(self, goal: Float[ndarray, " 3"], here: Float[ndarray, " 3"], *, speed: float) -> Float[ndarray, " 3"]:
         """Return the wanted motion of this control step, limited in speed and smoothed."""
         if self.pause > 0:
             self.pause -= 1
@@ -193,7 +227,7 @@ class _Hand:
         if self.rng.random() < self.style.pause_rate:
             self.pause = int(self.rng.integers(self.style.pause_steps[0], self.style.pause_steps[1] + 1))
         way = _GAIN * (goal - here)
-        way *= min(1.0, self.speed_m / max(float(np.linalg.norm(way)), 1e-9))
+        way *= min(1.0, speed * self.speed_m / max(float(np.linalg.norm(way)), 1e-9))
         self.velocity_m = self.style.smoothing * self.velocity_m + (1 - self.style.smoothing) * way
         return self.velocity_m
 
@@ -203,3 +237,23 @@ class _Hand:
         self.wobble_m = memory * self.wobble_m + fresh
         # a hand that rests on the table shakes less up and down; a hand that pauses shakes little
         return self.wobble_m * (1.0, 1.0, 0.5) * (0.3 if self.pause else 1.0)
+
+
+def _yaw(pose: Float[ndarray, " 7"]) -> float:
+    """Return the turn of a pose about the vertical [rad]."""
+    w, x, y, z = pose[3:]
+    return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+
+
+def _turn(target: Float[ndarray, " 7"], yaw_rad: float | None) -> float:
+    """Return the turn of this control step that brings the commanded pose towards ``yaw_rad``."""
+    if yaw_rad is None:
+        return 0.0
+    missing = yaw_rad - _yaw(target)
+    # a measured start pose is never exactly straight
+    return float(np.clip(missing, -_TURN_RAD, _TURN_RAD)) if abs(missing) > _TURNED_RAD / 2 else 0.0
+
+
+def _left_behind(waypoint: Waypoint, tcp_m: Float[ndarray, " 3"]) -> bool:
+    """Return whether what the hand should hold is not there."""
+    return waypoint.held_m is not None and float(np.linalg.norm(waypoint.held_m - tcp_m)) > _IN_HAND_M

@@ -44,7 +44,7 @@ class RecordConfig:
     task: str
     domain: str = "standin"
     reality: int = 0
-    colours: tuple[str, ...] | None
+    objects: tuple[str, ...] | None
     """Of the objects that exist there; None: all."""
     count: int = 50
     """Successful demonstrations."""
@@ -78,7 +78,7 @@ def record_demonstrations(
         return RecordReport(**done)
     the_task = task(config.task)
     attempts = _ATTEMPTS_PER_DEMONSTRATION * config.count + 10
-    states = the_task.fixed_states(attempts, seed=config.seed, prefix="record", colours=config.colours)
+    states = the_task.fixed_states(attempts, seed=config.seed, prefix="record", objects=config.objects)
     operator = Operator(the_task, num_envs=num_envs, seed=config.seed, style=config.style)
     keeper = Keeper(count=config.count)
     with make_world(

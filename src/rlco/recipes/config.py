@@ -21,7 +21,7 @@ class RunConfig:
     """The shipped pretrained base that every method starts from."""
     reality: int = 0
     """Which hidden draw of the stand-in."""
-    real_colours: tuple[str, ...] | None = None
+    real_objects: tuple[str, ...] | None = None
     """Of the objects that exist where real demonstrations are recorded; None: all."""
     real_demonstrations: int = 50
     sim_demonstrations: int = 300

@@ -14,7 +14,7 @@ def push_cube_demo() -> RunConfig:
     """The main job within 20 minutes on two CPU cores."""
     return RunConfig(
         task="push-cube",
-        real_colours=REAL_COLOURS,
+        real_objects=REAL_COLOURS,
         real_demonstrations=20,
         sim_demonstrations=300,
         alpha=0.5,

@@ -99,7 +99,7 @@ def record(run: Run) -> object:
     config = RecordConfig(
         task=c.task,
         reality=c.reality,
-        colours=c.real_colours,
+        objects=c.real_objects,
         count=c.real_demonstrations,
         seed=c.seed,
         image_size=c.image_size,
@@ -185,7 +185,7 @@ def make_report(folder: Path, *, compared: str = COMPARED) -> Path:
 
 def unseen_colours(folder: Path) -> tuple[str, ...]:
     """Return the colours that the evaluation names and the run's real demonstrations do not have."""
-    seen = read_json(folder / CONFIG).get("config", {}).get("real_colours")
+    seen = read_json(folder / CONFIG).get("config", {}).get("real_objects")
     results = [EvaluationResult.load(path) for path in folder.glob(EVALUATIONS)]
     named = {o.labels["colour"] for result in results for o in result.outcomes if "colour" in o.labels}
     return tuple(sorted(named - set(seen))) if seen else ()

@@ -1,12 +1,20 @@
 """Tasks: what is on the table, what to do with it, and how to tell that it is done."""
 
 from rlco.core.errors import unknown_name
+from rlco.tasks.close_drawer import CloseDrawer
 from rlco.tasks.contract import Stage, Task, Waypoint
+from rlco.tasks.open_drawer import OpenDrawer
+from rlco.tasks.pick_place import PickPlace
 from rlco.tasks.push_cube import PushCube
 
-TASKS: dict[str, Task] = {"push-cube": PushCube()}
+TASKS: dict[str, Task] = {
+    "pick-place": PickPlace(),
+    "push-cube": PushCube(),
+    "open-drawer": OpenDrawer(),
+    "close-drawer": CloseDrawer(),
+}
 
-__all__ = ["TASKS", "PushCube", "Stage", "Task", "Waypoint", "task"]
+__all__ = ["TASKS", "CloseDrawer", "OpenDrawer", "PickPlace", "PushCube", "Stage", "Task", "Waypoint", "task"]
 
 
 def task(name: str) -> Task:

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from rlco.core.errors import unknown_name
 from rlco.core.poses import IDENTITY_POSE
 from rlco.core.rng import numpy_generator
-from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, SceneSpec, rows
-from rlco.tasks.contract import CLOSE, Stage, Waypoint
+from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, Part, SceneSpec, rows
+from rlco.tasks import shifts
+from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoint
+
+FRONT_CAMERA = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
+"""The camera of every task: in front of the robot, it looks back over the table."""
 
 COLOURS: dict[str, RGB] = {
     "purple": (0.50, 0.15, 0.78),
@@ -29,8 +32,6 @@ REAL_COLOURS = ("purple", "yellow", "pink")
 """The cubes that exist where real demonstrations are recorded; orange and green are never seen there."""
 PLACES = ("left", "middle", "right")
 CUBES = tuple(f"cube_{place}" for place in PLACES)
-REACH, PUSH = 0, 1
-"""Indices of the stages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +60,6 @@ class PushCube:
     """The pushing point is half a cube and this behind the cube's centre."""
     gate_m: float = 0.05
     """The placing reward counts only with the TCP this close to the pushing point."""
-    contact_radius_m: float = 0.05
-    """The pushing stage starts with the TCP this close to the pushing point."""
     push_height_m: float = 0.022
     """TCP height in the expert's push: the fingertips are 1.3 cm above the table."""
 
@@ -68,37 +67,60 @@ class PushCube:
     def scene(self) -> SceneSpec:
         """Three cubes, a dark strip, and a camera in front that looks back at the robot over the cubes."""
         half = self.edge_m / 2
-        cubes = (ObjectSpec(name=name, half_size_m=(half, half, half), mass_kg=0.1, friction=0.5) for name in CUBES)
+        cube = (Part(half_size_m=(half, half, half)),)
+        cubes = (ObjectSpec(name=name, parts=cube, mass_kg=0.1, friction=0.5) for name in CUBES)
         strip = MarkerSpec(
             name="goal", centre_m=(self.goal_x_m, 0.0), half_size_m=self.goal_half_m, rgb=(0.16, 0.16, 0.20)
         )
-        camera = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
-        return SceneSpec(objects=tuple(cubes), markers=(strip,), camera=camera)
+        return SceneSpec(objects=(*cubes, *shifts.distractors()), markers=(strip,), camera=FRONT_CAMERA)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Go behind the cube, then push it."""
-        return Stage(name="reach", free_space=True), Stage(name="push", free_space=False)
+        """Push the named cube."""
+        return (Stage(name="push", ends=Ends.EPISODE),)
+
+    @property
+    def event_rewards(self) -> tuple[EventReward, ...]:
+        """Return 1 at success."""
+        return (EventReward(event=SUCCESS, reward=1.0),)
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """Everything but objects that no training set has: every colour is one of the training's."""
+        return (
+            shifts.UNSEEN_STATES,
+            shifts.LIGHTING,
+            shifts.CAMERA,
+            shifts.CLUTTER,
+            shifts.MOVED_OBJECT,
+            shifts.PARAPHRASE,
+        )
 
     def sample_initial_state(
-        self, rng: np.random.Generator, *, colours: Sequence[str] | None = None, name: str | None = None
+        self, rng: np.random.Generator, *, objects: Sequence[str] | None = None, name: str | None = None
     ) -> InitialState:
-        """Draw three of ``colours`` (all by default) in random order, places within their squares, and a target."""
-        chosen = rng.permutation(_known(colours))[: len(CUBES)]
+        """Draw three cubes of the colours ``objects`` (all by default), their order and places, and a target."""
+        chosen = rng.permutation(_known(objects))[: len(CUBES)]
         place = int(rng.integers(len(CUBES)))
         name = name or f"{self.name}/drawn/{rng.integers(1 << 62):016x}"
         return self._state(rng, name=name, colours=[str(c) for c in chosen], place=place)
 
     def fixed_states(
-        self, count: int, *, seed: int, prefix: str, colours: Sequence[str] | None = None
+        self, count: int, *, seed: int, prefix: str, objects: Sequence[str] | None = None, shift: str | None = None
     ) -> list[InitialState]:
         """Return ``count`` starts in which every target place and every target colour is equally frequent."""
-        known = _known(colours)
-        return [self._fixed_state(i, seed=seed, prefix=prefix, colours=known) for i in range(count)]
+        shifts.require_shift(self, shift)
+        colours = _known(objects)
+        return [self._fixed_state(i, seed=seed, prefix=prefix, colours=colours, shift=shift) for i in range(count)]
+
+    def paraphrases(self, state: InitialState) -> tuple[str, ...]:
+        """Return three; each names the colour."""
+        colour = state.labels["colour"]
+        return (f"move the {colour} cube to the line", f"push {colour}", f"push the {colour} block to the front")
 
     def check(self, state: InitialState) -> None:
         """Raise ``ValueError`` if ``state`` is not a start of this task."""
-        complete = set(state.object_pose) == set(state.object_rgb) == set(CUBES)
+        complete = set(state.object_pose) == set(state.object_rgb) and set(CUBES) <= set(state.object_pose)
         if state.task != self.name or not complete or state.labels.get("target") not in CUBES:
             raise ValueError(f"'{state.name}' is not an initial state of '{self.name}'.")
 
@@ -107,24 +129,25 @@ class PushCube:
         cube, goal = self._target(facts)[:, :2], self._goal(facts)
         return (cube[:, 0] >= goal[:, 0]) & (np.abs(cube[:, 1] - goal[:, 1]) <= self.band_m)
 
-    def dense_reward(self, facts: Facts, success: Bool[ndarray, " E"]) -> Float[ndarray, " E"]:
+    def dense_reward(self, facts: Facts, success: Bool[ndarray, " E"], *, before: Facts) -> Float[ndarray, " E"]:
         """Return (r_reach + r_place) / 3, and 1 on success (eqs. 10-12, divided by their maximum).
 
         r_reach = 1 - tanh(5 |p_tcp - p_push|); r_place = 1 - tanh(5 |p_cube - p_goal|) in the plane, only near p_push.
         """
+        del before
         to_push = np.linalg.norm(facts.tcp_pose[:, :3] - self.pushing_point(facts), axis=-1)
         to_goal = np.linalg.norm(self._target(facts)[:, :2] - self._goal(facts), axis=-1)
         reach = 1.0 - np.tanh(5.0 * to_push)
         place = np.where(to_push <= self.gate_m, 1.0 - np.tanh(5.0 * to_goal), 0.0)
         return np.where(success, 1.0, (reach + place) / 3.0)
 
-    def stage(self, facts: Facts) -> Int[ndarray, " E"]:
-        """Return ``PUSH`` where the TCP is near the pushing point, else ``REACH``."""
-        distance = np.linalg.norm(facts.tcp_pose[:, :3] - self.pushing_point(facts), axis=-1)
-        return np.where(distance <= self.contact_radius_m, PUSH, REACH)
+    def events(self, facts: Facts, success: Bool[ndarray, " E"]) -> dict[str, Bool[ndarray, " E"]]:
+        """Return success, the only event."""
+        del facts
+        return {SUCCESS: success}
 
     def reference_object(self, state: InitialState, stage: int) -> str:
-        """Return the named cube, in both stages."""
+        """Return the named cube."""
         del stage
         return state.labels["target"]
 
@@ -139,9 +162,9 @@ class PushCube:
         behind, low = x - self.edge_m / 2 - 0.055, self.push_height_m
         end = self.goal_x_m - self.edge_m / 2 + 0.02  # the fingers are 1 cm thick: the cube ends 3 cm beyond
         return (
-            Waypoint(position_m=(behind, y, 0.10), gripper=CLOSE, stage=REACH, tolerance_m=0.015),
-            Waypoint(position_m=(behind, y, low), gripper=CLOSE, stage=REACH),
-            Waypoint(position_m=(end, y, low), gripper=CLOSE, stage=PUSH),
+            Waypoint(position_m=(behind, y, 0.10), gripper=CLOSE, tolerance_m=0.015),
+            Waypoint(position_m=(behind, y, low), gripper=CLOSE),
+            Waypoint(position_m=(end, y, low), gripper=CLOSE, beyond=True),
         )
 
     def pushing_point(self, facts: Facts) -> Float[ndarray, "E 3"]:
@@ -156,12 +179,15 @@ class PushCube:
     def _goal(self, facts: Facts) -> Float[ndarray, "E 2"]:
         return np.array([[self.goal_x_m, state.object_pose[state.labels["target"]][1]] for state in facts.initial])
 
-    def _fixed_state(self, index: int, *, seed: int, prefix: str, colours: list[str]) -> InitialState:
+    def _fixed_state(
+        self, index: int, *, seed: int, prefix: str, colours: list[str], shift: str | None
+    ) -> InitialState:
         rng = numpy_generator(seed, self.name, prefix, index)
         place, target = index % len(CUBES), colours[index // len(CUBES) % len(colours)]
         row = [str(c) for c in rng.permutation([c for c in colours if c != target])[: len(CUBES) - 1]]
         row.insert(place, target)
-        return self._state(rng, name=f"{self.name}/{prefix}/{index:04d}", colours=row, place=place)
+        name = shifts.named(self.name, prefix, shift, index)
+        return shifts.shifted(self, self._state(rng, name=name, colours=row, place=place), shift, rng)
 
     def _state(self, rng: np.random.Generator, *, name: str, colours: list[str], place: int) -> InitialState:
         jitter = rng.uniform(-self.jitter_m, self.jitter_m, size=(len(CUBES), 2))
@@ -183,10 +209,7 @@ class PushCube:
 
 
 def _known(colours: Sequence[str] | None) -> list[str]:
-    names = list(COLOURS if colours is None else colours)
-    for name in names:
-        if name not in COLOURS:
-            raise unknown_name("cube colour", name, COLOURS)
+    names = shifts.known("cube colour", colours, list(COLOURS))
     if len(set(names)) < len(CUBES):
         raise ValueError(f"Push-cube needs at least {len(CUBES)} different colours, got {len(set(names))}.")
     return names

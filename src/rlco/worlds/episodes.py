@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from rlco.core.scene import Facts
@@ -21,6 +22,8 @@ class EpisodeState:
     simulation: SavedState
     held: int
     """Control steps in a row in which the goal was met."""
+    paid: Bool[ndarray, " events"]
+    """Which sparse rewards the episode has had."""
     done: bool
     success: bool
 
@@ -36,6 +39,7 @@ class Episodes:
         self._count = len(arrays["done"])
         self._held = np.zeros(self._count, dtype=int)
         self._steps = np.zeros(self._count, dtype=int)
+        self._paid = np.zeros((self._count, len(self._task.event_rewards)), dtype=bool)
         self._drawn = np.zeros(self._count, dtype=bool)
         """Whether the ``image`` row shows the present moment."""
 
@@ -45,6 +49,7 @@ class Episodes:
             e = start.env
             self._simulation.reset(e, start.initial, noise_seed=start.noise_seed)
             self._steps[e] = self._held[e] = 0
+            self._paid[e] = False
             self._drawn[e] = False
             for name in ("done", "success", "lost"):
                 self._arrays[name][e] = False
@@ -56,11 +61,15 @@ class Episodes:
         arrays = self._arrays
         for name in ("rewards", "terminated", "truncated", "valid", "ik_failed"):
             arrays[name][:, :steps] = 0
+        envs = self._live()
+        before = self._simulation.facts(envs, touching=False) if self._is_dense and envs else None
         for t in range(steps):
-            live = [e for e in range(self._count) if not arrays["done"][e]]
-            live = [e for e in live if self._advance(e, t)]
+            live = [e for e in self._live() if self._advance(e, t)]
             if live:
-                self._judge(live, t)
+                if before is not None:
+                    before = before.select([envs.index(e) for e in live])
+                facts = self._judge(live, t, before=before)
+                before, envs = facts if self._is_dense else None, live
             if render == "all":
                 self._record(t)
         for e in range(self._count):
@@ -85,7 +94,7 @@ class Episodes:
         for e, pickled in enumerate(states):
             saved: EpisodeState = pickle.loads(pickled)
             self._simulation.set_state(e, saved.simulation)
-            self._steps[e], self._held[e] = saved.simulation.steps, saved.held
+            self._steps[e], self._held[e], self._paid[e] = saved.simulation.steps, saved.held, saved.paid
             self._arrays["done"][e], self._arrays["success"][e] = saved.done, saved.success
             self._arrays["lost"][e] = False
             self._drawn[e] = False
@@ -96,6 +105,7 @@ class Episodes:
         return EpisodeState(
             simulation=self._simulation.get_state(e),
             held=int(self._held[e]),
+            paid=self._paid[e].copy(),
             done=bool(self._arrays["done"][e]),
             success=bool(self._arrays["success"][e]),
         )
@@ -115,18 +125,42 @@ class Episodes:
         self._drawn[e] = False
         return True
 
-    def _judge(self, live: list[int], t: int) -> None:
-        """Write reward and ends of the environments that just moved."""
+    def _live(self) -> list[int]:
+        return [e for e in range(self._count) if not self._arrays["done"][e]]
+
+    @property
+    def _is_dense(self) -> bool:
+        return self._spec.reward == "dense"
+
+    def _judge(self, live: list[int], t: int, *, before: Facts | None) -> Facts:
+        """Write reward and ends of the environments that just moved; return their facts."""
         arrays, task = self._arrays, self._task
         facts = self._simulation.facts(live, touching=task.needs_touching)
         self._held[live] = np.where(task.succeeded(facts), self._held[live] + 1, 0)
         success = self._held[live] >= task.hold_steps
-        over = ~success & (self._steps[live] >= self._spec.max_steps)
-        dense = self._spec.reward == "dense"
-        arrays["rewards"][live, t] = task.dense_reward(facts, success) if dense else success
-        arrays["terminated"][live, t] = arrays["success"][live] = success
+        ended = success if self._spec.end_on_success else np.zeros(len(live), dtype=bool)
+        over = ~ended & (self._steps[live] >= self._spec.max_steps)
+        if before is None:
+            arrays["rewards"][live, t] = self._pay(live, facts, success)
+        else:
+            arrays["rewards"][live, t] = task.dense_reward(facts, success, before=before)
+        arrays["terminated"][live, t] = ended
+        arrays["success"][live] = success
         arrays["truncated"][live, t] = over
-        arrays["done"][live] = success | over
+        arrays["done"][live] = ended | over
+        return facts
+
+    def _pay(self, live: list[int], facts: Facts, success: Bool[ndarray, " E"]) -> Float[ndarray, " E"]:
+        """Return the sparse reward: each event is paid once an episode, in the order of the task's list."""
+        rewards, happened = np.zeros(len(live)), self._task.events(facts, success)
+        names = [item.event for item in self._task.event_rewards]
+        for i, item in enumerate(self._task.event_rewards):
+            due = happened[item.event] & ~self._paid[live, i]
+            if item.after is not None:
+                due &= self._paid[live, names.index(item.after)]
+            rewards += item.reward * due
+            self._paid[live, i] |= due
+        return rewards
 
     def _record(self, t: int) -> None:
         """Keep what is seen after step ``t``."""

@@ -24,6 +24,7 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
     render: str = "last",
     reward: str = "sparse",
     max_steps: int | None = None,
+    end_on_success: bool = True,
 ) -> World:
     """Return a vector environment of ``num_envs`` copies of a task.
 
@@ -38,8 +39,10 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
         image_size: Height and width of the picture.
         autoreset: Begin the next episode in the step in which one ends; otherwise ``reset`` does it.
         render: Which control steps of a chunk are rendered: ``last``, ``all`` or ``none``.
-        reward: ``sparse`` (1 at success) or ``dense`` (shaped, at most 1).
+        reward: ``sparse`` (the task's events, each paid once) or ``dense`` (shaped, at most 1).
         max_steps: Control steps after which an episode is cut; the task's own number by default.
+        end_on_success: An episode ends when it has succeeded; if not, it goes on to the clock and ``success`` says
+            whether the goal is met at that moment.
     """
     chosen = task_of(task) if isinstance(task, str) else task
     spec = WorldSpec(
@@ -52,6 +55,7 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
         render=render,
         reward=reward,
         max_steps=chosen.max_steps if max_steps is None else max_steps,
+        end_on_success=end_on_success,
     )
     workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
     if workers < 1:

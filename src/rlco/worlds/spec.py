@@ -34,6 +34,7 @@ class WorldSpec:
     render: str
     reward: str
     max_steps: int
+    end_on_success: bool
 
     def __post_init__(self) -> None:
         _check_engine(self.engine, self.domain)

@@ -56,6 +56,8 @@ class StandInRanges:
     damping_scale: Range = (0.6, 1.0)
     latency_s: Range = (0.05, 0.10)
     gripper_speed_scale: Range = (0.5, 0.9)
+    drawer_damping_scale: Range = (1.5, 3.0)
+    drawer_friction_scale: Range = (1.2, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +99,8 @@ def _dynamics(rng: np.random.Generator, ranges: StandInRanges) -> Dynamics:
         damping_scale=scale(ranges.damping_scale),
         gripper_speed_scale=scale(ranges.gripper_speed_scale),
         latency_s=min(ranges.dynamics_strength * float(rng.uniform(*ranges.latency_s)), MAX_LATENCY_S),
+        drawer_damping_scale=scale(ranges.drawer_damping_scale),
+        drawer_friction_scale=scale(ranges.drawer_friction_scale),
     )
 
 

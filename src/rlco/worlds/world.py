@@ -162,15 +162,7 @@ class World(gym.vector.VectorEnv):
 
     def facts(self) -> Facts:
         """Return body poses. Privileged: for operators and generators, never for a policy."""
-        parts: list[Facts] = self._retry(lambda: self._call("facts"))
-        names = parts[0].object_pose
-        return Facts(
-            tcp_pose=np.concatenate([part.tcp_pose for part in parts]),
-            gripper_width_m=np.concatenate([part.gripper_width_m for part in parts]),
-            object_pose={name: np.concatenate([part.object_pose[name] for part in parts]) for name in names},
-            initial=tuple(state for part in parts for state in part.initial),
-            touching={name: np.concatenate([part.touching[name] for part in parts]) for name in names},
-        )
+        return Facts.concatenate(self._retry(lambda: self._call("facts")))
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides how this world goes on; it pickles, for any number of workers."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlco.core.scene import RGB, Shape
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from rlco.core.scene import RGB, Look, Shape
 
 Vector = tuple[float, float, float]
+_GREY = np.array([0.299, 0.587, 0.114])
 TextureKind = Literal["plain", "wood", "cloth"]
 
 
@@ -52,3 +57,28 @@ class Appearance:
     pixel_noise: float = 0.0
     """Standard deviation of independent pixel noise, in units of full scale."""
     clutter: tuple[Clutter, ...] = ()
+
+    def seen_rgb(self, rgb: RGB) -> Float[ndarray, " 3"]:
+        """Return an object's colour as this world paints it."""
+        colour = np.array(rgb)
+        grey = _GREY @ colour
+        return np.clip(self.object_brightness * (grey + self.object_saturation * (colour - grey)), 0, 1)
+
+    def under(self, look: Look) -> Appearance:
+        """Return this world as it looks in an episode of its own lamp and camera."""
+
+        def lit(rgb: RGB) -> RGB:
+            red, green, blue = (look.brightness * tint * c for c, tint in zip(rgb, look.tint, strict=True))
+            return red, green, blue
+
+        return replace(
+            self,
+            light_diffuse=lit(self.light_diffuse),
+            ambient=lit(self.ambient),
+            camera_offset_m=_sum(self.camera_offset_m, look.camera_offset_m),
+            camera_offset_rad=_sum(self.camera_offset_rad, look.camera_offset_rad),
+        )
+
+
+def _sum(a: Vector, b: Vector) -> Vector:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]

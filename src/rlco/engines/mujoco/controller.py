@@ -13,21 +13,21 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from rlco.core.poses import quat_multiply, rpy_to_quat
-from rlco.core.scene import MAX_ROTATION_RAD, MAX_TRANSLATION_M
+from rlco.core.scene import MAX_ROTATION_RAD, MAX_TRANSLATION_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from rlco.engines.mujoco import panda
 from rlco.engines.mujoco.kinematics import Kinematics
 
-WORKSPACE_LOW_M = np.array([0.28, -0.36, 0.012])
-"""The target TCP stays above this; 0.012 keeps the fingertips, 9 mm below the TCP, off the table."""
-WORKSPACE_HIGH_M = np.array([0.78, 0.36, 0.45])
-MEMORY_SIZE = 30
+CLOSING_M, SQUEEZING_M = -0.0005, -0.04
+"""Finger targets of a gripper that closes after it was open: first to where the fingers meet, then, from the second
+control period on, far beyond it, so that they press with a force. A gripper that never opened just stays closed."""
+MEMORY_SIZE = 32
 
 
 @dataclass(slots=True)
 class Memory:
     """What the controller of one environment remembers, in one array so that it is saved and restored exactly."""
 
-    array: Float[ndarray, " 30"] = field(default_factory=lambda: np.zeros(MEMORY_SIZE))
+    array: Float[ndarray, " 32"] = field(default_factory=lambda: np.zeros(MEMORY_SIZE))
 
     @property
     def target(self) -> Float[ndarray, " 7"]:
@@ -44,6 +44,11 @@ class Memory:
         """Previous and present gripper command, each -1 (close) or +1 (open)."""
         return self.array[28:30]
 
+    @property
+    def fingers(self) -> Float[ndarray, " 2"]:
+        """Previous and present target of each finger [m]; below 0 it presses."""
+        return self.array[30:32]
+
 
 class Controller:
     """Turns actions into joint commands. One object serves every environment; what differs is in ``Memory``."""
@@ -59,15 +64,19 @@ class Controller:
         self._weights[np.arange(pieces), self._on_new + 1] = along
         self._commands = np.empty((pieces, panda.ARM_JOINTS + 2))
 
-    def start(self, memory: Memory, tcp_offset_m: tuple[float, float, float]) -> Float[ndarray, " 7"]:
+    def start(
+        self, memory: Memory, tcp_offset_m: tuple[float, float, float], tcp_yaw_rad: float = 0.0
+    ) -> Float[ndarray, " 7"]:
         """Reset ``memory`` to home plus the offset, gripper closed; return the joint angles to start from."""
         memory.target[:] = panda.HOME_POSE
         memory.target[:3] += tcp_offset_m
+        if tcp_yaw_rad:
+            memory.target[3:] = quat_multiply(rpy_to_quat(np.array([0.0, 0.0, tcp_yaw_rad])), panda.HOME_POSE[3:])
         solution = self.kinematics.solve(memory.target, seed=panda.HOME_QPOS, max_iterations=100)
         if solution.failed:
             raise ValueError(f"The robot cannot start at {memory.target[:3]}: {solution.error_m:.3f} m out of reach.")
         memory.knots[:] = solution.qpos
-        memory.gripper[:] = -1.0
+        memory.gripper[:], memory.fingers[:] = -1.0, 0.0
         return solution.qpos
 
     def accept(self, memory: Memory, action: Float[ndarray, " 7"]) -> bool:
@@ -87,6 +96,8 @@ class Controller:
         knots[2] = solution.qpos
         memory.gripper[0] = memory.gripper[1]
         memory.gripper[1] = 1.0 if action[6] > 0 else -1.0
+        memory.fingers[0] = memory.fingers[1]
+        memory.fingers[1] = _finger_target(memory.fingers[0], opened=bool(action[6] > 0))
         if solution.failed:
             target[:] = self.kinematics.tcp_pose(solution.qpos)
         return not solution.failed
@@ -97,6 +108,13 @@ class Controller:
         Overwritten by the next call.
         """
         np.matmul(self._weights, memory.knots, out=self._commands[:, : panda.ARM_JOINTS])
-        opened = memory.gripper[self._on_new] > 0
-        self._commands[:, panda.ARM_JOINTS :] = (panda.FINGER_TRAVEL_M * opened)[:, None]
+        self._commands[:, panda.ARM_JOINTS :] = memory.fingers[self._on_new][:, None]
         return self._commands
+
+
+def _finger_target(before: float, *, opened: bool) -> float:
+    if opened:
+        return panda.FINGER_TRAVEL_M
+    if before == 0.0:
+        return 0.0
+    return CLOSING_M if before > 0 else SQUEEZING_M

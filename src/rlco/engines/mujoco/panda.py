@@ -26,6 +26,8 @@ from rlco.engines.mujoco.dynamics import Dynamics
 
 ARM_JOINTS = 7
 TCP = "tcp"
+FINGERS = ("left_finger", "right_finger")
+"""Their bodies."""
 HOME_QPOS = np.array([0.0, -0.04766, 0.0, -2.79198, 0.0, 2.74431, np.pi / 4])
 """Inverse kinematics of ``HOME_POSE``, to 1e-5 rad."""
 HOME_POSE = np.array([0.38, 0.0, 0.12, 1.0, 0.0, 0.0, 0.0])
@@ -153,7 +155,7 @@ def _add_hand(spec: mujoco.MjSpec, flange: mujoco.MjsBody, skin: _Skin | None, d
     hand.add_site(name=TCP, pos=(0, 0, TCP_FROM_HAND_M), quat=(0, 1, 0, 0))
     if skin:
         skin.add(hand, "hand", WHITE)
-    for name, quat in (("left_finger", (1, 0, 0, 0)), ("right_finger", (0, 0, 0, 1))):
+    for name, quat in zip(FINGERS, ((1, 0, 0, 0), (0, 0, 0, 1)), strict=True):
         finger = hand.add_body(name=name, pos=(0, 0, 0.0584), quat=quat, gravcomp=1.0)
         finger.mass, finger.ipos, finger.inertia = 0.015, (0, 0.01, 0.03), (2.4e-6, 2.4e-6, 7.5e-7)
         finger.explicitinertial = True

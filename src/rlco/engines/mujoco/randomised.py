@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from rlco.core.poses import quat_conjugate, quat_rotate
 from rlco.core.rng import numpy_generator, seed_of
-from rlco.core.scene import RGB, CameraSpec, InitialState, MarkerSpec, ObjectSpec, SceneSpec, Shape
+from rlco.core.scene import RGB, CameraSpec, InitialState, MarkerSpec, ObjectSpec, Part, SceneSpec, Shape
 from rlco.engines.mujoco.appearance import Appearance, Clutter
 from rlco.engines.mujoco.simulation import Simulation
 
@@ -89,7 +89,7 @@ def render_pictures(*, look: int, count: int, seed: int, image_size: int) -> Pic
     simulation = Simulation(
         scene, num_envs=1, image_size=image_size, appearance=random_appearance(rng, texture_seed=look)
     )
-    half = np.array([item.half_size_m for item in objects])
+    half = np.array([item.parts[0].half_size_m for item in objects])
     try:
         return Pictures.concatenate([_picture(rng, simulation, half, shape, image_size) for _ in range(count)])
     finally:
@@ -154,7 +154,7 @@ def _picture(
         image=image[None],
         state=simulation.observe_state(0)[None],
         position_m=position[None],
-        pixel=_project(simulation.model, position)[None],
+        pixel=_project(simulation.model(0), position)[None],
         size_m=half.max(1)[None],
         colour=colour[None].astype(np.int64),
         shape=shape[None].astype(np.int64),
@@ -192,7 +192,7 @@ def _object(rng: np.random.Generator, name: str, kind: str) -> ObjectSpec:
         "egg": (radius, radius * 0.8, radius * 0.7),
         "capsule": (radius * 0.7, radius * 0.7, radius * 1.5),
     }[kind]
-    return ObjectSpec(name=name, shape=SHAPES[kind], half_size_m=_triple(half), mass_kg=0.1)
+    return ObjectSpec(name=name, parts=(Part(shape=SHAPES[kind], half_size_m=_triple(half)),), mass_kg=0.1)
 
 
 def _camera(rng: np.random.Generator) -> CameraSpec:

@@ -22,10 +22,12 @@ _STRIDE = 7919
 
 
 class Renderer:
-    """One camera of one model, with a GL context of its own."""
+    """One camera, with a GL context of its own.
+
+    ``model`` is any of the models that are drawn: they share robot, table and texture, and differ in their objects.
+    """
 
     def __init__(self, model: mujoco.MjModel, *, camera: str, image_size: int, appearance: Appearance) -> None:
-        self._model = model
         self._gl = gl_context.GLContext(image_size, image_size)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
@@ -42,11 +44,13 @@ class Renderer:
         self._upright = self._buffer[::-1]  # OpenGL's first row is the lowest
         self._sensor = None if _is_ideal(appearance) else Sensor(appearance, image_size)
 
-    def render(self, data: mujoco.MjData, out: UInt8[ndarray, "size size 3"], *, noise_key: int) -> None:
+    def render(
+        self, model: mujoco.MjModel, data: mujoco.MjData, out: UInt8[ndarray, "size size 3"], *, noise_key: int
+    ) -> None:
         """Write the camera's picture of ``data`` into ``out``; ``noise_key`` chooses the pixel noise."""
         self._gl.make_current()  # another renderer may live in this process
         mujoco.mjv_updateScene(
-            self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
+            model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
         )
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._buffer, None, self._viewport, self._context)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from rlco.core.poses import quat_multiply, rotvec_to_quat
-from rlco.core.scene import CameraSpec, MarkerSpec, ObjectSpec, SceneSpec
+from rlco.core.poses import quat_multiply, rotvec_to_quat, rpy_to_quat
+from rlco.core.scene import CameraSpec, FixtureSpec, MarkerSpec, ObjectSpec, Part, SceneSpec
 from rlco.engines.mujoco import panda
 from rlco.engines.mujoco.appearance import Appearance, Clutter
 from rlco.engines.mujoco.dynamics import Dynamics
@@ -23,6 +23,9 @@ FLOOR_Z_M = -0.45
 WALL_X_M = -0.9
 _PAINT_M = 0.0006
 """Half thickness of painted markers: enough to win the depth test."""
+_FIXTURE_FRICTION = 0.8
+_GRASPING_IMPRATIO = 5.0
+"""How much stiffer friction is than the contact itself."""
 _SHAPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -33,10 +36,16 @@ _SHAPES = {
 
 
 def compile_scene(scene: SceneSpec, *, appearance: Appearance, dynamics: Dynamics, image_size: int) -> mujoco.MjModel:
-    """Return the model. The camera has the scene's camera name; object ``x`` is body, joint and geom ``x``."""
+    """Return the model. The camera has the scene's camera name; object ``x`` is body, joint and first geom ``x``.
+
+    A fixture ``x`` is the body ``x`` with the joint ``x``, inside the body ``x/fixed``, whose pose is state.
+    """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     _set_options(spec, dynamics)
+    if scene.is_grasped:
+        spec.option.impratio = _GRASPING_IMPRATIO
+        spec.option.iterations = spec.option.ls_iterations = 50  # a stiff grip that is not solved throws things away
     _set_visual(spec, appearance, image_size)
     _add_surroundings(spec, appearance)
     for marker in scene.markers:
@@ -45,9 +54,21 @@ def compile_scene(scene: SceneSpec, *, appearance: Appearance, dynamics: Dynamic
         _add_clutter(spec, item, f"clutter{i}")
     panda.add_panda(spec, dynamics=dynamics, tint=appearance.robot_tint, meshes=True)
     for item in scene.objects:
-        _add_object(spec, item, dynamics)
+        _add_object(spec, item, appearance, dynamics)
+    for fixture in scene.fixtures:
+        _add_fixture(spec, fixture, appearance, dynamics)
     _add_camera(spec, scene.camera, appearance)
-    return spec.compile()
+    model = spec.compile()
+    _set_damping(model, scene, dynamics)
+    return model
+
+
+def _set_damping(model: mujoco.MjModel, scene: SceneSpec, dynamics: Dynamics) -> None:
+    """Set viscous friction in the model: how a specification takes it differs between versions of MuJoCo."""
+    damping = {item.name: item.rolling_n_m_s for item in scene.objects if item.rolling_n_m_s}
+    damping |= {item.name: item.damping_n_s_m * dynamics.drawer_damping_scale for item in scene.fixtures}
+    for name, value in damping.items():
+        model.dof_damping[model.dof_jntid == model.joint(name).id] = value
 
 
 def _set_options(spec: mujoco.MjSpec, dynamics: Dynamics) -> None:
@@ -153,20 +174,58 @@ def _geom_size(shape: str, half: tuple[float, float, float]) -> tuple[float, flo
     return half
 
 
-def _add_object(spec: mujoco.MjSpec, item: ObjectSpec, dynamics: Dynamics) -> None:
-    body = spec.worldbody.add_body(name=item.name, pos=(0.5, 0, item.half_size_m[2]))
+def _add_object(spec: mujoco.MjSpec, item: ObjectSpec, appearance: Appearance, dynamics: Dynamics) -> None:
+    body = spec.worldbody.add_body(name=item.name, pos=(0.5, 0, 0.1))
     body.add_freejoint(name=item.name)
-    body.add_geom(
+    volume = np.array([np.prod(part.half_size_m) for part in item.parts])
+    masses = item.mass_kg * dynamics.mass_scale * (volume / volume.sum())
+    friction = item.friction * dynamics.friction_scale
+    for i, (part, mass) in enumerate(zip(item.parts, masses, strict=True)):
+        _add_part(body, _part_name(item.name, i), part, friction, appearance).mass = mass
+
+
+def _add_fixture(spec: mujoco.MjSpec, item: FixtureSpec, appearance: Appearance, dynamics: Dynamics) -> None:
+    """A body that moves with no force (mocap) carries the sliding part."""
+    fixed = spec.worldbody.add_body(name=f"{item.name}/fixed", mocap=True)
+    sliding = fixed.add_body(name=item.name)
+    sliding.add_joint(
         name=item.name,
-        type=_SHAPES[item.shape],
-        size=_geom_size(item.shape, item.half_size_m),
-        mass=item.mass_kg * dynamics.mass_scale,
-        friction=(item.friction * dynamics.friction_scale, 0.005, 0.0001),
+        type=mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=(-1, 0, 0),
+        range=(0.0, item.travel_m),
+        limited=True,
+        frictionloss=item.friction_n * dynamics.drawer_friction_scale,
+    )
+    sliding.mass, sliding.inertia = item.mass_kg * dynamics.mass_scale, (0.01, 0.01, 0.01)
+    sliding.explicitinertial = True
+    friction = _FIXTURE_FRICTION * dynamics.friction_scale
+    for i, part in enumerate(item.sliding):
+        _add_part(sliding, _part_name(item.name, i), part, friction, appearance).mass = 0.0
+    for i, part in enumerate(item.fixed):
+        _add_part(fixed, f"{item.name}/fixed/{i}", part, friction, appearance).mass = 0.0
+    spec.add_exclude(bodyname1=f"{item.name}/fixed", bodyname2=item.name)
+
+
+def _part_name(owner: str, index: int) -> str:
+    return owner if index == 0 else f"{owner}/{index}"
+
+
+def _add_part(body: mujoco.MjsBody, name: str, part: Part, friction: float, appearance: Appearance) -> mujoco.MjsGeom:
+    geom = body.add_geom(
+        name=name,
+        type=_SHAPES[part.shape],
+        size=_geom_size(part.shape, part.half_size_m),
+        pos=part.position_m,
+        quat=rpy_to_quat(np.array(part.rpy_rad)),
+        friction=(friction, 0.005, 0.0001),
         priority=1,  # the object's friction counts, whatever it touches
         contype=panda.OBJECT_CONTACT,
         conaffinity=panda.TABLE_CONTACT | panda.OBJECT_CONTACT | panda.ROBOT_CONTACT,
         condim=3,
     )
+    if part.rgb is not None:
+        geom.rgba = (*appearance.seen_rgb(part.rgb), 1.0)
+    return geom
 
 
 def _add_camera(spec: mujoco.MjSpec, camera: CameraSpec, appearance: Appearance) -> None:

@@ -1,0 +1,140 @@
+"""Open the drawer: grasp its handle and pull it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from rlco.core.rng import numpy_generator
+from rlco.core.scene import Facts, InitialState, SceneSpec
+from rlco.tasks import shifts
+from rlco.tasks.contract import CLOSE, OPEN, SUCCESS, Ends, EventReward, Stage, Waypoint
+from rlco.tasks.drawer import (
+    DRAWER,
+    HANDLE_M,
+    TRAVEL_M,
+    check_state,
+    drawer_scene,
+    drawer_state,
+    no_objects,
+    open_fraction,
+    point,
+    triple,
+)
+
+_STARTED_M = 0.005
+"""An opening beyond this has begun."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenDrawer:
+    """The task's numbers. Lengths in metres."""
+
+    name: str = "open-drawer"
+    control_hz: float = 5.0
+    max_steps: int = 60
+    hold_steps: int = 2
+    needs_touching: bool = False
+    open_share: float = 0.9
+    """Success is an opening of at least this share of the travel."""
+
+    @property
+    def scene(self) -> SceneSpec:
+        """The drawer."""
+        return drawer_scene()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Grasp and pull, relative to the handle."""
+        return (Stage(name="pull", ends=Ends.EPISODE),)
+
+    @property
+    def event_rewards(self) -> tuple[EventReward, ...]:
+        """Return 1 at success."""
+        return (EventReward(event=SUCCESS, reward=1.0),)
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """All that leave the drawer where and what it is."""
+        return shifts.UNSEEN_STATES, shifts.LIGHTING, shifts.CAMERA, shifts.CLUTTER, shifts.PARAPHRASE
+
+    def sample_initial_state(
+        self, rng: np.random.Generator, *, objects: Sequence[str] | None = None, name: str | None = None
+    ) -> InitialState:
+        """Draw the closed drawer's place and heading."""
+        no_objects(self.name, objects)
+        name = name or f"{self.name}/drawn/{rng.integers(1 << 62):016x}"
+        return self._state(rng, name=name, cell=(int(rng.integers(2)), int(rng.integers(3))))
+
+    def fixed_states(
+        self, count: int, *, seed: int, prefix: str, objects: Sequence[str] | None = None, shift: str | None = None
+    ) -> list[InitialState]:
+        """Return ``count`` starts in which every part of the region is equally frequent."""
+        no_objects(self.name, objects)
+        shifts.require_shift(self, shift)
+        states = []
+        for i in range(count):
+            rng = numpy_generator(seed, self.name, prefix, i)
+            state = self._state(rng, name=shifts.named(self.name, prefix, shift, i), cell=(i % 2, i // 2 % 3))
+            states.append(shifts.shifted(self, state, shift, rng))
+        return states
+
+    def paraphrases(self, state: InitialState) -> tuple[str, ...]:
+        """Return three."""
+        del state
+        return "pull the drawer open", "pull the handle of the drawer", "open it"
+
+    def check(self, state: InitialState) -> None:
+        """Raise ``ValueError`` if ``state`` is not a start of this task."""
+        check_state(state, task=self.name)
+
+    def succeeded(self, facts: Facts) -> Bool[ndarray, " E"]:
+        """Return where the drawer is open."""
+        return open_fraction(facts) >= self.open_share
+
+    def dense_reward(self, facts: Facts, success: Bool[ndarray, " E"], *, before: Facts) -> Float[ndarray, " E"]:
+        """Return (r_reach + r_open) / 5, and 1 on success (eqs. 13-15, divided by their maximum).
+
+        r_reach = 1 - tanh(5 |p_tcp - p_handle|), 1 once the drawer has begun to open; r_open = 2 open_frac.
+        """
+        del before
+        distance = np.linalg.norm(facts.tcp_pose[:, :3] - point(facts.object_pose[DRAWER], HANDLE_M), axis=-1)
+        reach = np.where(facts.joint_value[DRAWER] > _STARTED_M, 1.0, 1.0 - np.tanh(5.0 * distance))
+        opened = 2.0 * np.clip(open_fraction(facts), 0.0, 1.0)
+        return np.where(success, 1.0, (reach + opened) / 5.0)
+
+    def events(self, facts: Facts, success: Bool[ndarray, " E"]) -> dict[str, Bool[ndarray, " E"]]:
+        """Return success, the only event."""
+        del facts
+        return {SUCCESS: success}
+
+    def reference_object(self, state: InitialState, stage: int) -> str:
+        """Return the drawer."""
+        del state, stage
+        return DRAWER
+
+    def reference_pose(self, object_pose: Float[ndarray, " 7"], stage: int) -> Float[ndarray, " 7"]:
+        """Return the drawer's frame: it is pulled along its own axis."""
+        del stage
+        return object_pose
+
+    def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
+        """Return: above the handle, down, close, and out to beyond the end of the travel."""
+        pose = np.array(state.object_pose[DRAWER])
+        yaw, handle = shifts.yaw_of(pose), point(pose, HANDLE_M)
+        left = TRAVEL_M - state.joint_value.get(DRAWER, 0.0) + 0.03
+        end = point(pose, (HANDLE_M[0] - left, HANDLE_M[1], HANDLE_M[2]))
+        at, above = triple(handle), triple(point(pose, (HANDLE_M[0], 0.0, HANDLE_M[2] + 0.08)))
+        return (
+            Waypoint(position_m=above, yaw_rad=yaw, gripper=OPEN, tolerance_m=0.013),
+            Waypoint(position_m=at, yaw_rad=yaw, gripper=OPEN, tolerance_m=0.01, speed=0.8),
+            Waypoint(position_m=at, yaw_rad=yaw, gripper=CLOSE, tolerance_m=0.025, wait_steps=3),
+            Waypoint(position_m=triple(end), yaw_rad=yaw, gripper=CLOSE, held_m=at),
+        )
+
+    def _state(self, rng: np.random.Generator, *, name: str, cell: tuple[int, int]) -> InitialState:
+        return drawer_state(rng, task=self.name, name=name, instruction="open the drawer", opening_m=0.0, cell=cell)

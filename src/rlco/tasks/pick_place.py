@@ -1,0 +1,253 @@
+"""Pick an object from the table and put it in the bowl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from rlco.core.poses import IDENTITY_POSE, quat_rotate
+from rlco.core.rng import numpy_generator
+from rlco.core.scene import Facts, InitialState, SceneSpec, Triple, rows
+from rlco.tasks import shifts
+from rlco.tasks.contract import CLOSE, OPEN, SUCCESS, Ends, EventReward, Stage, Waypoint
+from rlco.tasks.objects import (
+    BOWL,
+    BOWL_FLOOR_M,
+    BOWL_HEIGHT_M,
+    BOWL_RGB,
+    IRREGULAR_NAMES,
+    ITEMS,
+    TRAINING_NAMES,
+    Item,
+    bowl,
+)
+from rlco.tasks.push_cube import FRONT_CAMERA
+
+GRASP, PLACE = 0, 1
+"""Indices of the stages."""
+_GRID_M = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PickPlace:
+    """The task's numbers. Lengths in metres."""
+
+    name: str = "pick-place"
+    control_hz: float = 5.0
+    max_steps: int = 100
+    hold_steps: int = 3
+    """The object must lie in the bowl for so long: one that bounces out is no success."""
+    needs_touching: bool = True
+    needs_release: bool = True
+    """Success needs the hand off the object, at rest; False: being in the bowl is enough."""
+    object_x_m: tuple[float, float] = (0.42, 0.62)
+    object_y_m: tuple[float, float] = (0.0, 0.25)
+    """20 x 25 cm, on a 5 cm grid."""
+    bowl_x_m: tuple[float, float] = (0.47, 0.57)
+    bowl_y_m: tuple[float, float] = (-0.25, -0.05)
+    """10 x 20 cm, on a 5 cm grid."""
+    apart_m: float = 0.14
+    """Between the centres of object and bowl."""
+    yaw_rad: float = 0.5
+    """The object is turned by up to this much."""
+    inside_m: float = 0.05
+    """An object farther than this from the bowl's middle is not inside."""
+    rest_m_s: float = 0.05
+    """Faster than this is not at rest."""
+    carry_m: float = 0.18
+    """TCP height on the way."""
+
+    @property
+    def scene(self) -> SceneSpec:
+        """Every object that can be on the table, and the bowl."""
+        return _scene()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Grasp the object, release it over the bowl."""
+        return Stage(name="grasp", ends=Ends.GRASP), Stage(name="place", ends=Ends.RELEASE)
+
+    @property
+    def event_rewards(self) -> tuple[EventReward, ...]:
+        """+0.2 at the first grasp, +1 at success, -0.4 if the object leaves the bowl after a success."""
+        return (
+            EventReward(event="grasped", reward=0.2),
+            EventReward(event=SUCCESS, reward=1.0),
+            EventReward(event="left", reward=-0.4, after=SUCCESS),
+        )
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """All."""
+        return (
+            shifts.UNSEEN_OBJECTS,
+            shifts.UNSEEN_STATES,
+            shifts.LIGHTING,
+            shifts.CAMERA,
+            shifts.CLUTTER,
+            shifts.MOVED_OBJECT,
+            shifts.PARAPHRASE,
+        )
+
+    def sample_initial_state(
+        self, rng: np.random.Generator, *, objects: Sequence[str] | None = None, name: str | None = None
+    ) -> InitialState:
+        """Draw one of ``objects`` (the training ones by default), its place and the bowl's."""
+        chosen = _known(objects)
+        places = self._places()
+        item = chosen[int(rng.integers(len(chosen)))]
+        name = name or f"{self.name}/drawn/{rng.integers(1 << 62):016x}"
+        return self._state(rng, name=name, item=item, place=places[int(rng.integers(len(places)))])
+
+    def fixed_states(
+        self, count: int, *, seed: int, prefix: str, objects: Sequence[str] | None = None, shift: str | None = None
+    ) -> list[InitialState]:
+        """Return ``count`` starts in which every object is equally frequent, and the places on the grids nearly so."""
+        shifts.require_shift(self, shift)
+        if objects is None and shift == shifts.UNSEEN_OBJECTS:
+            objects = IRREGULAR_NAMES
+        chosen, places = _known(objects), self._places()
+        order = numpy_generator(seed, self.name, prefix, "places").permutation(len(places))
+        states = []
+        for i in range(count):
+            rng = numpy_generator(seed, self.name, prefix, i)
+            place = places[int(order[i % len(places)])]
+            name = shifts.named(self.name, prefix, shift, i)
+            state = self._state(rng, name=name, item=chosen[i % len(chosen)], place=place)
+            states.append(shifts.shifted(self, state, shift, rng))
+        return states
+
+    def paraphrases(self, state: InitialState) -> tuple[str, ...]:
+        """Return three; each names the object."""
+        name = state.labels["object"]
+        return f"place the {name} in the bowl", f"move the {name} into the bowl", f"put {name} in bowl"
+
+    def check(self, state: InitialState) -> None:
+        """Raise ``ValueError`` if ``state`` is not a start of this task."""
+        complete = {state.labels.get("object"), BOWL} <= set(state.object_pose) == set(state.object_rgb)
+        if state.task != self.name or not complete or state.labels["object"] not in ITEMS:
+            raise ValueError(f"'{state.name}' is not an initial state of '{self.name}'.")
+
+    def inside(self, facts: Facts) -> Bool[ndarray, " E"]:
+        """Return where the object is in the bowl, held or not."""
+        offset = self._object(facts)[:, :3] - facts.object_pose[BOWL][:, :3]
+        tops = np.array([ITEMS[state.labels["object"]].rest_m for state in facts.initial])
+        low = offset[:, 2] <= BOWL_HEIGHT_M + 0.5 * tops
+        return (np.linalg.norm(offset[:, :2], axis=-1) <= self.inside_m) & low & (offset[:, 2] > 0)
+
+    def succeeded(self, facts: Facts) -> Bool[ndarray, " E"]:
+        """Return where the object is in the bowl; released and at rest, unless ``needs_release`` is off."""
+        inside = self.inside(facts)
+        if not self.needs_release:
+            return inside
+        free = ~self._of_object(facts.touching, facts) & (self._of_object(facts.object_speed, facts) <= self.rest_m_s)
+        return inside & free
+
+    def dense_reward(self, facts: Facts, success: Bool[ndarray, " E"], *, before: Facts) -> Float[ndarray, " E"]:
+        """Return (R_d(d1) + grasped + grasped R_d(d2)) / 5, and 1 on success (eq. 9 as the released code has it).
+
+        R_d(x) = 1 - tanh(10 x); d1 = gripper to object, d2 = object to bowl.
+        """
+        del before
+        item = self._object(facts)[:, :3]
+        reach = 1.0 - np.tanh(10.0 * np.linalg.norm(facts.tcp_pose[:, :3] - item, axis=-1))
+        carry = 1.0 - np.tanh(10.0 * np.linalg.norm(item - facts.object_pose[BOWL][:, :3], axis=-1))
+        grasped = self._of_object(facts.grasped, facts)
+        return np.where(success, 1.0, (reach + grasped + grasped * carry) / 5.0)
+
+    def events(self, facts: Facts, success: Bool[ndarray, " E"]) -> dict[str, Bool[ndarray, " E"]]:
+        """Return where the object is grasped, in the bowl for good, out of it."""
+        grasped = self._of_object(facts.grasped, facts)
+        return {"grasped": grasped, SUCCESS: success, "left": ~self.inside(facts)}
+
+    def reference_object(self, state: InitialState, stage: int) -> str:
+        """Return the object, then the bowl."""
+        return BOWL if stage == PLACE else state.labels["object"]
+
+    def reference_pose(self, object_pose: Float[ndarray, " 7"], stage: int) -> Float[ndarray, " 7"]:
+        """Return the object's place and heading; of the round bowl, only its place."""
+        if stage == PLACE:
+            return np.concatenate([object_pose[:3], IDENTITY_POSE[3:]])
+        half = shifts.yaw_of(object_pose) / 2
+        return np.concatenate([object_pose[:3], [np.cos(half), 0.0, 0.0, np.sin(half)]])
+
+    def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
+        """Return: above the object, down, close, up, over the bowl, down, open, up."""
+        item = ITEMS[state.labels["object"]]
+        pose = np.array(state.object_pose[item.name])
+        yaw = None if item.is_round else _half_turn(shifts.yaw_of(pose))
+        held = pose[:3] + quat_rotate(pose[3:], np.array([*item.grasp_m, item.grasp_height_m - item.rest_m]))
+        x, y = float(held[0]), float(held[1])
+        hold: Triple = (x, y, float(held[2]))
+        bowl_x, bowl_y, bowl_z = state.object_pose[BOWL][:3]
+        low = item.grasp_height_m
+        drop = bowl_z + BOWL_FLOOR_M + low + 0.012
+        over, down = (bowl_x, bowl_y, self.carry_m), (bowl_x, bowl_y, drop)
+        return (
+            Waypoint(position_m=(x, y, low + 0.08), yaw_rad=yaw, gripper=OPEN, tolerance_m=0.018),
+            Waypoint(position_m=(x, y, low), yaw_rad=yaw, gripper=OPEN, tolerance_m=0.008, speed=0.8),
+            Waypoint(position_m=(x, y, low), yaw_rad=None, gripper=CLOSE, tolerance_m=0.02, wait_steps=3),
+            Waypoint(position_m=(x, y, self.carry_m), yaw_rad=None, gripper=CLOSE, tolerance_m=0.05, held_m=hold),
+            Waypoint(position_m=over, yaw_rad=None, gripper=CLOSE, tolerance_m=0.025, held_m=hold),
+            Waypoint(position_m=down, yaw_rad=None, gripper=CLOSE, tolerance_m=0.015, held_m=hold),
+            Waypoint(position_m=down, yaw_rad=None, gripper=OPEN, tolerance_m=0.03, wait_steps=2),
+            Waypoint(position_m=over, yaw_rad=None, gripper=OPEN),
+        )
+
+    def _places(self) -> list[tuple[Triple, Triple]]:
+        """Return the pairs of grid points (object, bowl) that are far enough apart."""
+        pairs = [(o, b) for o in _grid(self.object_x_m, self.object_y_m) for b in _grid(self.bowl_x_m, self.bowl_y_m)]
+        return [(o, b) for o, b in pairs if np.hypot(o[0] - b[0], o[1] - b[1]) >= self.apart_m]
+
+    def _object(self, facts: Facts) -> Float[ndarray, "E 7"]:
+        return rows(facts, [state.labels["object"] for state in facts.initial])
+
+    @staticmethod
+    def _of_object(values: Mapping[str, ndarray], facts: Facts) -> ndarray:
+        return np.array([values[state.labels["object"]][e] for e, state in enumerate(facts.initial)])
+
+    def _state(self, rng: np.random.Generator, *, name: str, item: str, place: tuple[Triple, Triple]) -> InitialState:
+        (x, y, _), (bowl_x, bowl_y, _) = place
+        half_yaw = float(rng.uniform(-self.yaw_rad, self.yaw_rad)) / 2
+        turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+        chosen: Item = ITEMS[item]
+        side = "left" if y > np.mean(self.object_y_m) else "middle"
+        depth = "far" if x > np.mean(self.object_x_m) else "near"
+        return InitialState(
+            name=name,
+            task=self.name,
+            instruction=f"put the {item} in the bowl",
+            object_pose={item: (x, y, chosen.rest_m, *turn), BOWL: (bowl_x, bowl_y, 0.0, 1.0, 0.0, 0.0, 0.0)},
+            object_rgb={item: chosen.rgb, BOWL: BOWL_RGB},
+            labels={"object": item, "place": f"{depth} {side}"},
+        )
+
+
+def _half_turn(yaw_rad: float) -> float:
+    """Return the turn of the gripper, the same after half a turn, that is nearest to none."""
+    return (yaw_rad + np.pi / 2) % np.pi - np.pi / 2
+
+
+@cache
+def _scene() -> SceneSpec:
+    items = tuple(item.spec for item in ITEMS.values())
+    return SceneSpec(objects=(*items, bowl(), *shifts.distractors()), camera=FRONT_CAMERA, is_grasped=True)
+
+
+def _grid(x_m: tuple[float, float], y_m: tuple[float, float]) -> list[Triple]:
+    def line(limits: tuple[float, float]) -> list[float]:
+        count = round((limits[1] - limits[0]) / _GRID_M) + 1
+        return [round(limits[0] + i * _GRID_M, 4) for i in range(count)]
+
+    return [(x, y, 0.0) for x in line(x_m) for y in line(y_m)]
+
+
+def _known(objects: Sequence[str] | None) -> list[str]:
+    if objects is None:
+        return list(TRAINING_NAMES)
+    return shifts.known("object of pick-place", objects, list(ITEMS))
