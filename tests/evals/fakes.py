@@ -23,7 +23,7 @@ def state(name: str, *, length: int = 4, colour: str = "purple") -> InitialState
         instruction=f"push the {colour} cube",
         object_pose={"named": HOME, "other": HOME},
         object_rgb={"named": (1.0, 0.0, 0.0), "other": (0.0, 1.0, 0.0)},
-        labels={"target": "named", "colour": colour, "length": str(length)},
+        labels={"target": "named", "object": colour, "length": str(length)},
     )
 
 

@@ -36,7 +36,7 @@ def result(name: str, rate: float, *, domain: str = "standin", states: int = 150
                     steps=25 if success else 60,
                     reached=reached,
                     shift_m=None if is_lost else (0.1, 0.0),
-                    labels={"colour": COLOURS[i % 5], "target": "named"},
+                    labels={"object": COLOURS[i % 5], "target": "named"},
                 )
             )
     return EvaluationResult(

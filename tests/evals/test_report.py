@@ -167,7 +167,7 @@ def test_the_summary_holds_the_figures_of_the_tables() -> None:
     assert list(found["rates"]) == list(RATES)
     assert found["rates"]["RL-Co"]["all"]["value"] == result("RL-Co", RATES["RL-Co"]).rate().value
     assert set(found["paired_differences"]) == set(RATES) - {"RL-Co"}
-    gap = found["paired_differences"]["SFT co-training"]["unseen colours"]
+    gap = found["paired_differences"]["SFT co-training"]["unseen objects"]
     assert gap["num_states"] == 60
     assert gap["difference"]["low"] < gap["difference"]["value"] < gap["difference"]["high"]
     json.dumps(found, allow_nan=False)

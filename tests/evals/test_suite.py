@@ -105,8 +105,8 @@ def test_a_lost_episode_is_neither_success_nor_failure() -> None:
 def test_seen_and_unseen_colours_split_every_finished_episode() -> None:
     result = run(FakePolicy(push_m=0.025))
     seen, unseen = (
-        result.successes(not_labelled("colour", {"orange"})),
-        result.successes(labelled("colour", {"orange"})),
+        result.successes(not_labelled("object", {"orange"})),
+        result.successes(labelled("object", {"orange"})),
     )
     assert seen.keys() | unseen.keys() == {s.name for s in STATES}
     assert not seen.keys() & unseen.keys()

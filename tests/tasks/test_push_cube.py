@@ -58,8 +58,8 @@ def test_cubes_stay_in_their_squares_and_never_overlap() -> None:
         assert np.abs(places - nominal).max() <= 0.025
         assert np.abs(np.diff(places[:, 1])).min() > TASK.edge_m
         assert len(set(state.object_rgb.values())) == 3
-        assert state.object_rgb[state.labels["target"]] == COLOURS[state.labels["colour"]]
-        assert state.instruction == f"push the {state.labels['colour']} cube"
+        assert state.object_rgb[state.labels["target"]] == COLOURS[state.labels["object"]]
+        assert state.instruction == f"push the {state.labels['object']} cube"
 
 
 def test_drawn_starts_use_only_the_colours_asked_for() -> None:
@@ -77,7 +77,7 @@ def test_fixed_states_are_balanced_over_place_and_colour() -> None:
     states = TASK.fixed_states(150, seed=0, prefix="eval")
     assert states[7].name == "push-cube/eval/0007"
     assert len({state.name for state in states}) == 150
-    cells = Counter((state.labels["place"], state.labels["colour"]) for state in states)
+    cells = Counter((state.labels["place"], state.labels["object"]) for state in states)
     assert set(cells.values()) == {10}
     assert len(cells) == 15
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import tyro
 
-DEMO_RECIPE = "push-cube-demo"
 RUNS = Path("runs")
 
 
@@ -16,15 +15,20 @@ RUNS = Path("runs")
 class Demo:
     """Arguments of ``rlco demo``."""
 
-    folder: Path = RUNS / "demo"
-    """Where everything is kept."""
+    task: str = "push-cube"
+    """Which of the tasks; ``rlco tasks`` lists them."""
+    folder: Path | None = None
+    """Where everything is kept; runs/demo by default, runs/demo-TASK for another task than push-cube."""
 
     def run(self) -> None:
         """See the overview."""
         from rlco.recipes import recipe
         from rlco.recipes.run import run_recipe
+        from rlco.tasks import task
 
-        print(f"Report: {run_recipe(recipe(DEMO_RECIPE), self.folder)}")
+        name = task(self.task).name
+        folder = RUNS / ("demo" if name == Demo.task else f"demo-{name}")
+        print(f"Report: {run_recipe(recipe(f'{name}-demo'), self.folder or folder)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,8 @@ class Eval:
     """Named initial states; the first ones of one fixed list."""
     repeats: int = 2
     """Episodes on each initial state."""
+    shift: str | None = None
+    """Draw the initial states under a distribution shift; ``rlco tasks`` lists those of each task."""
     image_size: int = 96
     """Height and width of a picture [pixels]."""
     num_envs: int = 8
@@ -109,6 +111,7 @@ class Eval:
             num_envs=self.num_envs,
             repeats=self.repeats,
             seed=self.seed,
+            shift=self.shift,
         )
         result = stages.evaluation(
             self.folder, name=self.policy, policy=self.policy, settings=settings, num_states=self.num_states

@@ -115,11 +115,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def splits(unseen: Collection[str]) -> dict[str, Keep]:
-    """Return the columns of a table: all, and seen and unseen colours where some are unseen."""
+    """Return the columns of a table: all, and seen and unseen objects where some are unseen."""
     every: dict[str, Keep] = {"all": lambda _: True}
     if not unseen:
         return every
-    return every | {"seen colours": not_labelled("colour", unseen), "unseen colours": labelled("colour", unseen)}
+    return every | {"seen objects": not_labelled("object", unseen), "unseen objects": labelled("object", unseen)}
 
 
 def figures(value: Interval | PairedDifference) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class EvaluationSettings:
     repeats: int = 2
     """Episodes on each initial state."""
     seed: int = 0
+    shift: str | None = None
+    """The task's distribution shift that the initial states are drawn under."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_envs", "repeats"):

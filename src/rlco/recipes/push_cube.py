@@ -31,9 +31,14 @@ def push_cube_pi05_nano() -> RunConfig:
 
 def push_cube_pi05_nano_debug() -> RunConfig:
     """Every stage in seconds; proves nothing."""
+    return debug(push_cube_demo())
+
+
+def debug(config: RunConfig) -> RunConfig:
+    """Return the same run with so little of everything that it takes seconds."""
     few = SFTConfig(steps=2, batch_size=4, save_every=1, log_every=1)
     return replace(
-        push_cube_demo(),
+        config,
         base="untrained:pi05-tiny",
         image_size=32,
         real_demonstrations=2,

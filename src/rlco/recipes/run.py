@@ -177,17 +177,17 @@ def evaluate_all(run: Run) -> object:
 
 def make_report(folder: Path, *, compared: str = COMPARED) -> Path:
     """Write ``report.html`` and ``results.json`` of a run folder; return the report's path."""
-    data = read_run(folder, compared=compared, order=tuple(METHODS.values()), unseen=unseen_colours(folder))
+    data = read_run(folder, compared=compared, order=tuple(METHODS.values()), unseen=unseen_objects(folder))
     write_json(folder / RESULTS, summary(data))
     write_report(data, folder / REPORT)
     return folder / REPORT
 
 
-def unseen_colours(folder: Path) -> tuple[str, ...]:
-    """Return the colours that the evaluation names and the run's real demonstrations do not have."""
+def unseen_objects(folder: Path) -> tuple[str, ...]:
+    """Return the objects that the evaluation names and the run's real demonstrations do not have."""
     seen = read_json(folder / CONFIG).get("config", {}).get("real_objects")
     results = [EvaluationResult.load(path) for path in folder.glob(EVALUATIONS)]
-    named = {o.labels["colour"] for result in results for o in result.outcomes if "colour" in o.labels}
+    named = {o.labels["object"] for result in results for o in result.outcomes if "object" in o.labels}
     return tuple(sorted(named - set(seen))) if seen else ()
 
 

@@ -165,12 +165,13 @@ def evaluation(
     inputs = {
         "policy": weights_fingerprint(policy),
         "name": name,
-        "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs"},
+        # an evaluation without shift keeps the identity that it had before there were any
+        "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs" and (k, v) != ("shift", None)},
         "num_states": num_states,
     }
     if finished(folder, inputs=inputs) is not None:
         return EvaluationResult.load(folder / RESULT)
-    states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX)
+    states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX, shift=settings.shift)
     opened = open_policy(policy)
     opened.eval()
     total = num_states * settings.repeats

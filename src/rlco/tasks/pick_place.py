@@ -15,6 +15,7 @@ from rlco.core.rng import numpy_generator
 from rlco.core.scene import Facts, InitialState, SceneSpec, Triple, rows
 from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, OPEN, SUCCESS, Ends, EventReward, Stage, Waypoint
+from rlco.tasks.motion import Grip, Guess, Motion, UnreadableMotionError, turned, words
 from rlco.tasks.objects import (
     BOWL,
     BOWL_FLOOR_M,
@@ -31,6 +32,12 @@ from rlco.tasks.push_cube import FRONT_CAMERA
 GRASP, PLACE = 0, 1
 """Indices of the stages."""
 _GRID_M = 0.05
+REAL_OBJECTS = ("apple", "lemon", "banana", "carrot", "corn", "pear", "can", "block")
+"""What exists where real demonstrations are recorded; the other training objects are in the twin only."""
+_SNAP_M = 0.025
+"""A guess nearer than this to a point of the grid may be on it."""
+_HOLDS_M = 0.004
+"""Fingers that stop farther apart than this hold something."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,10 +206,62 @@ class PickPlace:
             Waypoint(position_m=over, yaw_rad=None, gripper=OPEN),
         )
 
+    def guesses(self, motion: Motion, instruction: str) -> tuple[Guess, ...]:
+        """Return: the object where the fingers stopped, the bowl where they opened; on the grids, then as measured."""
+        held = [grip for grip in motion.grips() if grip.width_m > _HOLDS_M]
+        if not held:
+            raise UnreadableMotionError("never grasped: the gripper never stopped on anything")
+        named = [word for word in words(instruction) if word in ITEMS]
+        item = ITEMS[named[0]] if named else _nearest_item(held[-1].width_m)
+        how = "" if named else f", the {item.name} by its width"
+        found = []
+        # the first grasp is where the object was at the start, the last one the grasp that carried it
+        for grip in dict.fromkeys((held[0], held[-1])):
+            at, bowl = self._held_at(motion, grip, item), _released_at(motion, held[-1])
+            on_grid = _snapped(at[:2], _grid(self.object_x_m, self.object_y_m))
+            bowl_on_grid = _snapped(bowl, _grid(self.bowl_x_m, self.bowl_y_m))
+            for place, its_bowl, by in (
+                (on_grid, bowl_on_grid, "the grid"),
+                (at[:2], bowl_on_grid, "the grasp, the bowl on the grid"),
+                (on_grid, bowl, "the grid, the bowl under the release"),
+                (at[:2], bowl, "the grasp and the release"),
+            ):
+                if place is not None and its_bowl is not None:
+                    state = self._guessed(item, place, at[2], its_bowl, instruction=instruction)
+                    found.append(Guess(state=state, by=by + how))
+        return tuple(found)
+
+    def _held_at(self, motion: Motion, grip: Grip, item: Item) -> tuple[float, float, float]:
+        """Return place and heading of an object that is held in the middle of the fingers."""
+        x, y, _ = motion.tcp_pose[grip.stopped, :3]
+        yaw = float(motion.yaw_rad[grip.stopped])
+        off = quat_rotate(np.array(turned(yaw)), np.array([*item.grasp_m, 0.0]))
+        return float(x - off[0]), float(y - off[1]), yaw
+
+    def _guessed(
+        self, item: Item, place: Sequence[float], yaw_rad: float, bowl_m: Sequence[float], *, instruction: str
+    ) -> InitialState:
+        pose = {
+            item.name: (place[0], place[1], item.rest_m, *turned(yaw_rad)),
+            BOWL: (bowl_m[0], bowl_m[1], 0.0, *turned(0.0)),
+        }
+        return InitialState(
+            name=f"{self.name}/guessed",
+            task=self.name,
+            instruction=instruction,
+            object_pose=pose,
+            object_rgb={item.name: item.rgb, BOWL: BOWL_RGB},
+            labels={"object": item.name, "place": self._place_label(place[0], place[1])},
+        )
+
+    def _place_label(self, x: float, y: float) -> str:
+        side = "left" if y > np.mean(self.object_y_m) else "middle"
+        depth = "far" if x > np.mean(self.object_x_m) else "near"
+        return f"{depth} {side}"
+
     def _places(self) -> list[tuple[Triple, Triple]]:
         """Return the pairs of grid points (object, bowl) that are far enough apart."""
-        pairs = [(o, b) for o in _grid(self.object_x_m, self.object_y_m) for b in _grid(self.bowl_x_m, self.bowl_y_m)]
-        return [(o, b) for o, b in pairs if np.hypot(o[0] - b[0], o[1] - b[1]) >= self.apart_m]
+        return _pairs(self)
 
     def _object(self, facts: Facts) -> Float[ndarray, "E 7"]:
         return rows(facts, [state.labels["object"] for state in facts.initial])
@@ -216,16 +275,37 @@ class PickPlace:
         half_yaw = float(rng.uniform(-self.yaw_rad, self.yaw_rad)) / 2
         turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
         chosen: Item = ITEMS[item]
-        side = "left" if y > np.mean(self.object_y_m) else "middle"
-        depth = "far" if x > np.mean(self.object_x_m) else "near"
         return InitialState(
             name=name,
             task=self.name,
             instruction=f"put the {item} in the bowl",
             object_pose={item: (x, y, chosen.rest_m, *turn), BOWL: (bowl_x, bowl_y, 0.0, 1.0, 0.0, 0.0, 0.0)},
             object_rgb={item: chosen.rgb, BOWL: BOWL_RGB},
-            labels={"object": item, "place": f"{depth} {side}"},
+            labels={"object": item, "place": self._place_label(x, y)},
         )
+
+
+def _released_at(motion: Motion, grip: Grip) -> tuple[float, float]:
+    x, y, _ = motion.tcp_pose[len(motion) - 1 if grip.opened is None else grip.opened, :3]
+    return float(x), float(y)
+
+
+def _snapped(place: tuple[float, float], grid: Sequence[Triple]) -> tuple[float, float] | None:
+    """Return the point of the grid on which something near it may stand."""
+    x, y, _ = min(grid, key=lambda point: np.hypot(point[0] - place[0], point[1] - place[1]))
+    return (x, y) if np.hypot(x - place[0], y - place[1]) <= _SNAP_M else None
+
+
+def _nearest_item(width_m: float) -> Item:
+    """Return the training object whose first part is nearest to this wide between the fingers."""
+    return min((ITEMS[name] for name in TRAINING_NAMES), key=lambda i: abs(2 * i.parts[0].half_size_m[1] - width_m))
+
+
+@cache
+def _pairs(task: PickPlace) -> list[tuple[Triple, Triple]]:
+    """Return them once for each set of numbers: every draw of a start asks."""
+    places, bowls = _grid(task.object_x_m, task.object_y_m), _grid(task.bowl_x_m, task.bowl_y_m)
+    return [(o, b) for o in places for b in bowls if np.hypot(o[0] - b[0], o[1] - b[1]) >= task.apart_m]
 
 
 def _half_turn(yaw_rad: float) -> float:

@@ -17,6 +17,7 @@ from rlco.core.rng import numpy_generator
 from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, Part, SceneSpec, rows
 from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoint
+from rlco.tasks.motion import Guess, Motion, UnreadableMotionError, turned, words
 
 FRONT_CAMERA = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
 """The camera of every task: in front of the robot, it looks back over the table."""
@@ -32,6 +33,11 @@ REAL_COLOURS = ("purple", "yellow", "pink")
 """The cubes that exist where real demonstrations are recorded; orange and green are never seen there."""
 PLACES = ("left", "middle", "right")
 CUBES = tuple(f"cube_{place}" for place in PLACES)
+
+_FINGER_M = 0.010
+"""Half the thickness of the closed fingers along the push."""
+_PUSHED_M = 0.03
+"""A way forward of at least this much, low over the table, is a push."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +121,7 @@ class PushCube:
 
     def paraphrases(self, state: InitialState) -> tuple[str, ...]:
         """Return three; each names the colour."""
-        colour = state.labels["colour"]
+        colour = state.labels["object"]
         return (f"move the {colour} cube to the line", f"push {colour}", f"push the {colour} block to the front")
 
     def check(self, state: InitialState) -> None:
@@ -167,6 +173,70 @@ class PushCube:
             Waypoint(position_m=(end, y, low), gripper=CLOSE, beyond=True),
         )
 
+    def guesses(self, motion: Motion, instruction: str) -> tuple[Guess, ...]:
+        """Return: the named cube on the line of the first push; where along it does not show, so several places.
+
+        The cube was in its row, and ahead of the fingers when they came down.
+        """
+        named = [word for word in words(instruction) if word in COLOURS]
+        if not named:
+            raise UnreadableMotionError("the instruction names no known object")
+        xyz = motion.tcp_pose[:, :3]
+        pushes = [
+            (first, last)
+            for first, last in motion.low_spells(below_m=self.edge_m)
+            if xyz[first : last + 1, 0].max() - xyz[first, 0] >= _PUSHED_M
+        ]
+        if not pushes:
+            raise UnreadableMotionError("never pushed: no way forward low over the table")
+        first, last = pushes[0]
+        ahead = float(xyz[first, 0]) + _FINGER_M + self.edge_m / 2
+        near, far = self.row_x_m - self.jitter_m, self.row_x_m + self.jitter_m
+        found = []
+        for x in dict.fromkeys(float(max(ahead, x)) for x in (self.row_x_m, near, far)):
+            pushing = xyz[first : last + 1]
+            pushing = pushing[pushing[:, 0] + _FINGER_M + self.edge_m / 2 >= x]
+            if len(pushing):
+                lines = {
+                    "where it is touched": float(pushing[0, 1]),
+                    "the mean of the push": float(pushing[:, 1].mean()),
+                }
+                found += [
+                    Guess(state=self._guessed(named[0], x, y, xyz, instruction=instruction), by=f"{by}, x {x:.3f}")
+                    for by, y in lines.items()
+                ]
+        return tuple(found)
+
+    def _guessed(
+        self, colour: str, x: float, y: float, way: Float[ndarray, "T 3"], *, instruction: str
+    ) -> InitialState:
+        """Return the named cube at (x, y) and two others in the rest of the row, out of the way of the hand."""
+        row = [self.spacing_m * (1 - i) for i in range(len(CUBES))]
+        place = int(np.argmin([abs(y - at) for at in row]))
+        others = [name for name in COLOURS if name != colour]
+        colours = [*others[:place], colour, *others[place : len(CUBES) - 1]]
+        low = way[way[:, 2] < self.edge_m + 0.02, :2]
+        spots = [self._clear(at, low) if i != place else (x, y) for i, at in enumerate(row)]
+        half = self.edge_m / 2
+        return InitialState(
+            name=f"{self.name}/guessed",
+            task=self.name,
+            instruction=instruction,
+            object_pose={cube: (*spot, half, *turned(0.0)) for cube, spot in zip(CUBES, spots, strict=True)},
+            object_rgb={cube: COLOURS[name] for cube, name in zip(CUBES, colours, strict=True)},
+            labels={"target": CUBES[place], "object": colour, "place": PLACES[place]},
+        )
+
+    def _clear(self, y: float, low: Float[ndarray, "n 2"]) -> tuple[float, float]:
+        """Return the place in the square of a cube that is farthest from where the hand was low, the middle if far."""
+        offsets = (
+            (0.0, 0.0),
+            *((dx, dy) for dx in (-self.jitter_m, self.jitter_m) for dy in (-self.jitter_m, self.jitter_m)),
+        )
+        spots = [(self.row_x_m + dx, y + dy) for dx, dy in offsets]
+        room = [float(np.linalg.norm(low - spot, axis=1).min(initial=1.0)) for spot in spots]
+        return spots[0] if room[0] > 2 * self.edge_m else spots[int(np.argmax(room))]
+
     def pushing_point(self, facts: Facts) -> Float[ndarray, "E 3"]:
         """Return p_push: behind the named cube's centre by half a cube and the margin."""
         point = self._target(facts)[:, :3].copy()
@@ -204,7 +274,7 @@ class PushCube:
             instruction=f"push the {colours[place]} cube",
             object_pose=pose,
             object_rgb=rgb,
-            labels={"target": CUBES[place], "colour": colours[place], "place": PLACES[place]},
+            labels={"target": CUBES[place], "object": colours[place], "place": PLACES[place]},
         )
 
 
