@@ -9,13 +9,10 @@ same actions and resets, the policy on the same observations, the update on the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,6 +21,7 @@ import numpy as np
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve the workers
 
 import torch
+from comparison import add_options, conclude, setting
 
 from rlco.core.policy import Observation
 from rlco.data.chunks import ChunkDataset
@@ -34,7 +32,6 @@ from rlco.train.rl import RLConfig, StageTwo
 from rlco.worlds.make import make_world
 
 MOST_RATIO = 1.15
-MOST_OF_BASELINE = 1.1
 
 
 class Tape:
@@ -75,16 +72,8 @@ def main() -> int:
     """Measure, print, save and compare; the exit code says whether the target is met."""
     options = _options()
     figures = measure(options)
-    print(json.dumps(figures, indent=2))
-    if options.save:
-        options.save.parent.mkdir(parents=True, exist_ok=True)
-        options.save.write_text(json.dumps(figures, indent=2) + "\n")
-    slower = False
-    if options.compare:
-        then = json.loads(options.compare.read_text())["ratio"]
-        slower = figures["ratio"] > MOST_OF_BASELINE * then
-        print(f"baseline ratio {then}: {'worse' if slower else 'held'}", file=sys.stderr)
-    return 1 if slower or figures["ratio"] > MOST_RATIO else 0
+    is_met = figures["ratio"] <= MOST_RATIO
+    return conclude(figures, options, same=("decisions_per_iteration",), is_met=is_met, is_overhead=True)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -111,10 +100,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             seconds["update"].append(_timed(lambda: stage._update(collector.last)))
     parts = [sum(row) for row in zip(*(seconds[n] for n in ("simulation", "inference", "update")), strict=True)]
     ratios = [whole / part for whole, part in zip(seconds["iteration"], parts, strict=True)]
-    cpus, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     return {
-        "command": " ".join(["python", *sys.argv]),
-        "machine": f"{platform.machine()}, {cpus} CPUs, {threads} torch threads",
+        **setting(threads=torch.get_num_threads()),
         "decisions_per_iteration": options.num_envs * options.decisions,
         "seconds": {name: round(median(values), 3) for name, values in seconds.items()},
         "ratio": round(median(ratios), 3),
@@ -156,8 +143,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--decisions", type=int, default=12)
-    parser.add_argument("--save", type=Path)
-    parser.add_argument("--compare", type=Path)
+    add_options(parser)
     return parser.parse_args()
 
 

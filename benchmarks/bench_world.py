@@ -13,19 +13,17 @@ slows down slows both.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from comparison import add_options, conclude, setting
 
 from rlco.tasks import task
 from rlco.worlds.make import make_world
@@ -33,7 +31,6 @@ from rlco.worlds.world import World
 
 TASK = "push-cube"
 LEAST_RATIO = 0.7
-LEAST_OF_BASELINE = 0.9
 _NEVER = 1_000_000
 """Control steps after which an episode is cut: an ended episode costs nothing and would flatter the figures."""
 
@@ -42,14 +39,8 @@ def main() -> int:
     """Measure, print, save and compare; the exit code says whether the targets are met."""
     options = _options()
     figures = measure(options)
-    print(json.dumps(figures, indent=2))
-    if options.save:
-        options.save.parent.mkdir(parents=True, exist_ok=True)
-        options.save.write_text(json.dumps(figures, indent=2) + "\n")
-    slower = compare(figures, json.loads(options.compare.read_text())) if options.compare else []
-    for line in slower:
-        print(line, file=sys.stderr)
-    return 1 if slower or figures["ratio"] < LEAST_RATIO else 0
+    same = ("domain", "image_size", "num_envs", "num_workers")
+    return conclude(figures, options, same=same, is_met=figures["ratio"] >= LEAST_RATIO)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -73,8 +64,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bound.close()
     ratios = [mine / most for mine, most in zip(rates["step"], rates["bound"], strict=True)]
     return {
-        "command": " ".join(["python", *sys.argv]),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs",
+        **setting(),
         "domain": options.domain,
         "image_size": options.image_size,
         "num_envs": options.num_envs,
@@ -86,22 +76,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "ratio": round(median(ratios), 3),
         "ratio_rounds": [round(ratio, 3) for ratio in ratios],
     }
-
-
-def compare(figures: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
-    """Return a line for the ratio and each rate that fell more than a tenth below the baseline's."""
-    same = ("machine", "domain", "image_size", "num_envs", "num_workers")
-    differing = [name for name in same if figures[name] != baseline[name]]
-    if differing:
-        return [f"The baseline was measured with another {', '.join(differing)}: nothing to compare."]
-    pairs = {"ratio": (figures["ratio"], baseline["ratio"])}
-    rates = figures["steps_per_s"]
-    pairs |= {name: (rates[name], rate) for name, rate in baseline["steps_per_s"].items() if name != "bound"}
-    return [
-        f"{name}: {now} is less than {LEAST_OF_BASELINE} of the baseline's {then}"
-        for name, (now, then) in pairs.items()
-        if now < LEAST_OF_BASELINE * then
-    ]
 
 
 class Bound:
@@ -212,8 +186,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7, help="turns of world and bound; medians are reported")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
-    parser.add_argument("--save", type=Path, help="write the figures here")
-    parser.add_argument("--compare", type=Path, help="fail if a figure is below 0.9 of this file's")
+    add_options(parser)
     return parser.parse_args()
 
 

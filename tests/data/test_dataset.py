@@ -217,8 +217,8 @@ def test_an_empty_dataset_is_refused(folder: Path) -> None:
 
 
 def test_another_version_is_refused(folder: Path) -> None:
-    _edit_info(folder, codebase_version="v2.1")
-    _refused(folder, "LeRobot v2.1 dataset; this version reads v3.0")
+    _edit_info(folder, codebase_version="v1.6")
+    _refused(folder, "LeRobot v1.6 dataset; this version reads v3.0, v2.1, v2.0")
 
 
 def test_broken_json_is_refused(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,31 @@ def test_a_constant_dimension_does_not_explode() -> None:
 def test_a_normaliser_needs_as_many_floors_as_dimensions() -> None:
     with pytest.raises(ValueError, match="dimensions"):
         Normaliser.of(Statistics.of(np.zeros((3, 6))), floor=(1.0,) * 7)
+
+
+def test_a_mixture_of_three_reports_what_was_drawn_and_keeps_rows_together() -> None:
+    source = Mixture([fake(1), fake(2), fake(3)], [0.2, 0.0, 0.8], horizon=2, batch_size=50, seed=0)
+    tags = np.concatenate([(source.next_batch().action[:, 0, 0] // 100).numpy() for _ in range(40)])
+    shares = [float((tags == tag).mean()) for tag in (1, 2, 3)]
+    assert source.realised_fraction == pytest.approx(shares)
+    assert shares[1] == 0
+    # 4.5 standard deviations of a binomial of 2,000
+    assert abs(shares[0] - 0.2) < 4.5 * np.sqrt(0.2 * 0.8 / 2000)
+
+
+def test_datasets_that_do_not_fit_together_are_refused() -> None:
+    def mix(other: Dataset) -> None:
+        Mixture([fake(1), other], [0.5, 0.5], horizon=2, batch_size=2, seed=0)
+
+    slow, small = fake(2), fake(2)
+    with pytest.raises(ValueError, match=r"one control rate: 'none' has 5 Hz, 'none' 10 Hz.*--control-hz"):
+        mix(replace(slow, tables=replace(slow.tables, info={"fps": 10})))
+    with pytest.raises(ValueError, match=r"one size of pictures: 'none' has 4 x 4, 'none' 4 x 6.*--image-size"):
+        mix(replace(small, tables=replace(small.tables, width=6)))
+    with pytest.raises(ValueError, match="one weight a dataset, got 2 datasets and 3 weights"):
+        Mixture([fake(1), fake(2)], [0.5, 0.25, 0.25], horizon=2, batch_size=2, seed=0)
+
+
+def test_a_frame_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(IndexError, match="Frames 3 to 8 of a dataset of 8"):
+        ChunkDataset.of(fake(1), horizon=2).batch(np.array([3, 8]))

@@ -65,9 +65,8 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path: Path) -> None:
     poisoned = mixture(pair, alpha=0.0)
-    source = poisoned._sources[1]
-    assert source is not None
-    poisoned._sources[1] = replace(source, action=np.full_like(pair[1].action, np.nan))
+    numbers = poisoned._numbers
+    poisoned._numbers = replace(numbers, action=np.full_like(numbers.action, np.nan))
     with pytest.raises(
         NonFiniteLossError, match=r"After step 0: The loss is nan; not finite in its batch: action.*nan-step000000"
     ):

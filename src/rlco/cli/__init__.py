@@ -47,8 +47,10 @@ COMMANDS = {
     "run": Entry("runs", "Run", "A recipe, start to report; finished stages are kept."),
     "report": Entry("runs", "Report", "Write report.html and results.json of a run folder again."),
     "record": Entry("demonstrations", "Record", "Record demonstrations of the scripted operator in the stand-in."),
+    "teleop": Entry("teleop", "Teleop", "Record demonstrations of a person: keyboard or SpaceMouse."),
+    "recover": Entry("recovery", "Recover", "Find the object poses of real demonstrations by replay in the twin."),
     "generate": Entry("demonstrations", "Generate", "Generate demonstrations in the twin from real ones."),
-    "data": Entry("demonstrations", "Data", "Look into a dataset: data info FOLDER."),
+    "data": Entry("datasets", "Data", "Look into, convert or check a dataset: data info | convert | validate."),
     "pretrain": Entry("training", "Pretrain", "Make the pretrained base that every method starts from."),
     "sft": Entry("training", "Sft", "Supervised fine-tuning: real-only, or Stage I with --sim and --alpha."),
     "rl": Entry("training", "Rl", "Stage II: PPO in the twin plus beta times the real term."),
@@ -109,6 +111,9 @@ def parse(name: str, words: Sequence[str]) -> Command:
             return tyro.cli(entry.load(), prog=f"rlco {name}", description=entry.summary, args=words, config=markers)
     except SystemExit as exit_:
         raise SystemExit(one_line(box.getvalue()) if exit_.code else 0) from None
+    except (ValueError, LookupError) as error:
+        # a config that refuses its values: the parser catches those of some places only
+        raise SystemExit(str(error)) from error
 
 
 def one_line(box: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -36,44 +38,67 @@ class ChunkDataset:
     @staticmethod
     def of(dataset: Dataset, *, horizon: int) -> ChunkDataset:
         """View ``dataset`` as chunks of ``horizon`` control steps."""
-        lengths = [len(span) for span in dataset.episodes]
-        return ChunkDataset(
-            # a plain view: indexing a np.memmap builds a new memmap object each time
-            frames=np.asarray(dataset.frames),
-            state=dataset.state,
-            action=dataset.action,
-            last=np.repeat(np.array([span.stop - 1 for span in dataset.episodes], dtype=np.int64), lengths),
-            instruction=tuple(span.task for span in dataset.episodes for _ in range(len(span))),
-            horizon=horizon,
-        )
+        # a plain view: indexing a np.memmap builds a new memmap object each time
+        return replace(without_pictures([dataset], horizon=horizon), frames=np.asarray(dataset.frames))
 
     def __len__(self) -> int:
         return len(self.action)
 
     def batch(self, index: Int[ndarray, " B"]) -> Batch:
         """Return the samples of these frames."""
-        action, is_pad = self.chunk(index)
-        return Batch(
-            observation=Observation(
-                image=torch.from_numpy(self.frames[index]),
-                state=torch.from_numpy(self.state[index]),
-                instruction=tuple(self.instruction[i] for i in index),
-            ),
-            action=torch.from_numpy(action),
-            is_pad=torch.from_numpy(is_pad),
-        )
+        return gather(self, index, [(self.frames, index)])
 
     def chunk(self, index: Int[ndarray, " B"]) -> tuple[Float[ndarray, "B H A"], Bool[ndarray, "B H"]]:
         """Return the actions that follow these frames, and which of them lie after the episode's end."""
-        step_BH = index[:, None] + np.arange(self.horizon)
-        last_B1 = self.last[index][:, None]
-        return self.action[np.minimum(step_BH, last_B1)], step_BH > last_B1
+        left_B1 = (self.last[index] - index)[:, None]
+        step_H = np.arange(self.horizon)
+        row_BH = index[:, None] + np.minimum(step_H, left_B1)
+        return self.action.take(row_BH, axis=0), step_H > left_B1
 
 
-def concatenate(parts: list[Batch]) -> Batch:
-    """Stack batches along B."""
-    return Batch(
-        observation=Observation.concatenate([p.observation for p in parts]),
-        action=torch.cat([p.action for p in parts]),
-        is_pad=torch.cat([p.is_pad for p in parts]),
+def without_pictures(datasets: Sequence[Dataset], *, horizon: int) -> ChunkDataset:
+    """Return the numbers of several datasets, one after the other, with pictures of no size: nothing is decoded."""
+    firsts = accumulate((len(dataset) for dataset in datasets[:-1]), initial=0)
+    spans = [(span, first) for dataset, first in zip(datasets, firsts, strict=True) for span in dataset.episodes]
+    lengths = [len(span) for span, _ in spans]
+    return ChunkDataset(
+        frames=np.empty((sum(lengths), 0, 0, 3), dtype=np.uint8),
+        state=_joined([dataset.state for dataset in datasets]),
+        action=_joined([dataset.action for dataset in datasets]),
+        last=np.repeat(np.array([first + span.stop - 1 for span, first in spans], dtype=np.int64), lengths),
+        instruction=tuple(span.task for span, _ in spans for _ in range(len(span))),
+        horizon=horizon,
     )
+
+
+def gather(
+    numbers: ChunkDataset,
+    row: Int[ndarray, " B"],
+    pictures: Sequence[tuple[UInt8[ndarray, "_ H W 3"], Int[ndarray, " _"]]],
+) -> Batch:
+    """Return the samples in these rows of ``numbers``; their pictures come from several sources, one after the other.
+
+    A picture is copied once, from its file's memory map to its place in the batch.
+    """
+    image = np.empty((len(row), *pictures[0][0].shape[1:]), dtype=np.uint8)
+    begin = 0
+    for frames, index in pictures:
+        if not 0 <= index.min() <= index.max() < len(frames):
+            raise IndexError(f"Frames {index.min()} to {index.max()} of a dataset of {len(frames)}.")
+        # "raise", the default, would copy twice; the check is made above
+        np.take(frames, index, axis=0, out=image[begin : begin + len(index)], mode="clip")
+        begin += len(index)
+    action, is_pad = numbers.chunk(row)
+    return Batch(
+        observation=Observation(
+            image=torch.from_numpy(image),
+            state=torch.from_numpy(numbers.state[row]),
+            instruction=tuple([numbers.instruction[i] for i in row.tolist()]),
+        ),
+        action=torch.from_numpy(action),
+        is_pad=torch.from_numpy(is_pad),
+    )
+
+
+def _joined(arrays: list[ndarray]) -> ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

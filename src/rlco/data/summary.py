@@ -43,6 +43,23 @@ class ImageSummary:
             self._counts[channel] += np.bincount(frames[..., channel].ravel(), minlength=256)
         self._frames += len(frames)
 
+    def merge(self, other: ImageSummary) -> None:
+        """Count the pixels that ``other`` has counted."""
+        self._counts += other._counts
+        self._frames += other._frames
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"frames": self._frames, "counts": self._counts.tolist()}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> ImageSummary:
+        """Inverse of ``to_json``."""
+        summary = ImageSummary()
+        summary._counts += np.array(value["counts"], dtype=np.int64).reshape(3, 256)
+        summary._frames += int(value["frames"])
+        return summary
+
     def result(self) -> Summary:
         """Return the figures with pixels in [0, 1], each (3, 1, 1); count is the number of frames."""
         level = np.arange(256) / 255.0

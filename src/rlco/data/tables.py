@@ -1,21 +1,26 @@
-"""Read and check the parquet and JSON parts of a LeRobot v3.0 dataset, before anything long starts."""
+"""Everything of a dataset but its pictures, checked before anything long starts."""
 
 from __future__ import annotations
 
-import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from numpy import ndarray
 
-from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.core.scene import ACTION_DIM, MAX_ROTATION_RAD, MAX_TRANSLATION_M, STATE_DIM
 from rlco.data import layout
+from rlco.data.canonical import Canonical, ReadingReport, canonical_episode, require_slow_enough
 from rlco.data.checks import require_finite
+from rlco.data.features import Names, names_of, size_of
+from rlco.data.parquet import read_json as read_json
+from rlco.data.place import StoredEpisode
+from rlco.data.reading import Fit, Reading
+from rlco.data.stored import Stored, read_stored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +33,11 @@ class EpisodeSpan:
     stop: int
     """One past its last frame."""
     video_path: Path
+    """The file with its pictures: an mp4, or a parquet file with a column of them."""
     video_start: int
-    """First frame of the episode inside that file."""
+    """First frame, or row, of the recorded episode inside that file."""
+    kept: tuple[int, ...] | None = None
+    """Which of its recorded frames the episode shows, one a step; None: each of them."""
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -39,179 +47,182 @@ class EpisodeSpan:
 class Tables:
     """Everything of a dataset but its pictures, checked."""
 
-    info: dict[str, Any]
+    info: Mapping[str, Any]
     image_key: str
     height: int
     width: int
     state: Float32[ndarray, "N S"]
     action: Float32[ndarray, "N A"]
     episodes: tuple[EpisodeSpan, ...]
+    image_column: str | None = None
+    """Pictures are in this column of parquet files; None: in videos."""
+    fit: Fit | None = None
+    """Pictures are brought to height and width in this way; None: they have them."""
+    report: ReadingReport | None = None
+    """What became of a foreign recording; None: the dataset is in our form."""
 
 
-def read_tables(folder: Path) -> Tables:
-    """Read and check them. Raises ``ValueError`` in one line that names the file and what is wrong."""
-    info = _info(folder)
-    image_key = _image_key(folder, info)
-    _check_features(folder, info)
-    columns = _data(folder, info)
-    episodes = _episodes(folder, info, image_key)
-    _check_times(folder, info, columns, episodes)
-    for number, span in enumerate(episodes):
-        for name in (layout.ACTION_KEY, layout.STATE_KEY):
-            try:
-                require_finite(columns[name][span.start : span.stop], name=name, episode=number)
-            except ValueError as error:
-                raise ValueError(f"'{folder}': {error}") from None
-    height, width = info["features"][image_key]["shape"][:2]
+def read_tables(folder: Path, reading: Reading | None = None) -> Tables:
+    """Read and check them. Raises ``ValueError`` in one line that names the file and what is wrong.
+
+    Without ``reading`` the dataset must be in our form; otherwise the error names the command that converts it.
+    """
+    stored = read_stored(folder)
+    names = names_of(stored.features, stored.cameras, rename=reading.rename if reading else (), folder=folder)
+    return _ours(stored, names) if reading is None else _understood(stored, names, reading)
+
+
+def summary(stored: Stored) -> str:
+    """Return in a line what a dataset holds."""
+    vectors = (
+        f"{name} {list(feature['shape'])}"
+        for name, feature in stored.features.items()
+        if name not in layout.DEFAULT_FEATURES and feature["dtype"].startswith(("float", "int"))
+    )
+    cameras = ", ".join(stored.cameras) or "none"
+    return f"LeRobot {stored.version}, {stored.info['fps']} Hz, cameras: {cameras}; {', '.join(vectors)}"
+
+
+def _ours(stored: Stored, names: Names) -> Tables:
+    folder, sizes = stored.folder, {names.state[0]: STATE_DIM, names.action[0]: ACTION_DIM}
+    for name, size in sizes.items():
+        shape = list(stored.features[name]["shape"])
+        if shape != [size]:
+            raise ValueError(f"'{folder}': {name} has {shape} dimensions, expected [{size}]. {_way_out(stored)}")
+    if stored.fps.denominator != 1:
+        raise ValueError(f"'{folder}' has {stored.info['fps']} Hz, expected a whole number. {_way_out(stored)}")
+    columns = stored.numbers(list(sizes))
+    for name, size in sizes.items():
+        found = columns[name].shape[1]
+        if found != size:
+            raise ValueError(f"'{folder}/data': {name} has {found:g} dimensions a frame, expected {size}.")
+    stored.check_times()
+    _check_finite(stored, columns)
+    action = columns[names.action[0]].astype(np.float32)
+    _check_range(stored, names, action)
+    tasks = _tasks(stored, None)
+    height, width = size_of(stored.features[names.image])
+    spans = [_span(stored, e, names.image, task=t) for e, t in zip(stored.episodes, tasks, strict=True)]
     return Tables(
-        info=info,
-        image_key=image_key,
+        info=dict(stored.info) | {"fps": int(stored.fps)},
+        image_key=names.image,
         height=height,
         width=width,
-        state=columns[layout.STATE_KEY],
-        action=columns[layout.ACTION_KEY],
-        episodes=episodes,
+        state=columns[names.state[0]].astype(np.float32),
+        action=action,
+        episodes=tuple(spans),
+        image_column=_image_column(stored, names),
     )
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
-    """Return the value in ``path``. Raises ``ValueError`` in one line if it is not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"Cannot read '{path}': {error}.") from error
+def _understood(stored: Stored, names: Names, reading: Reading) -> Tables:
+    columns = stored.numbers(list(dict.fromkeys([*names.state, *names.action])))
+    stored.check_times()
+    _check_finite(stored, columns)
+    tasks = _tasks(stored, reading.instruction)
+    state, action = (np.concatenate([columns[n].astype(np.float64) for n in v], 1) for v in (names.state, names.action))
+    found: dict[int, Canonical] = {}
+    for episode in stored.episodes:
+        rows = episode.rows
+        try:
+            found[episode.number] = canonical_episode(state[rows], action[rows], reading, source_hz=stored.fps)
+        except ValueError as error:
+            raise ValueError(f"'{stored.folder}', episode {episode.number}: {error}") from None
+    steps = {number: canonical.steps for number, canonical in found.items()}
+    require_slow_enough(steps, reading, folder=stored.folder)
+    spans, start = [], 0
+    for episode, task in zip(stored.episodes, tasks, strict=True):
+        kept = tuple(steps[episode.number].frame.tolist())
+        spans.append(_span(stored, episode, names.image, task=task, start=start, kept=kept))
+        start = spans[-1].stop
+    height, width = (reading.image_size,) * 2 if reading.image_size else size_of(stored.features[names.image])
+    return Tables(
+        info=dict(stored.info) | {"fps": reading.control_hz},
+        image_key=names.image,
+        height=height,
+        width=width,
+        state=np.concatenate([c.state for c in found.values()]).astype(np.float32),
+        action=np.concatenate([s.action for s in steps.values()]).astype(np.float32),
+        episodes=tuple(spans),
+        image_column=_image_column(stored, names),
+        fit=reading.fit if reading.image_size else None,
+        report=ReadingReport(
+            episodes=len(spans),
+            frames=stored.num_frames,
+            steps=start,
+            source_hz=float(stored.fps),
+            control_hz=reading.control_hz,
+            too_fast=sum(s.too_fast for s in steps.values()),
+            inserted=sum(s.inserted for s in steps.values()),
+            worst_m=max(s.worst_m for s in steps.values()),
+            worst_rad=max(s.worst_rad for s in steps.values()),
+        ),
+    )
 
 
-def _info(folder: Path) -> dict[str, Any]:
-    path = folder / layout.INFO_PATH
-    if not path.exists():
-        what = "it has no meta/info.json" if folder.exists() else "the folder does not exist"
-        raise ValueError(f"No dataset at '{folder}': {what}.")
-    info = read_json(path)
-    missing = {"codebase_version", "fps", "features"} - info.keys()
-    if missing:
-        raise ValueError(f"'{path}' lacks {', '.join(sorted(missing))}: not a LeRobot dataset.")
-    version = info["codebase_version"]
-    if version != layout.CODEBASE_VERSION:
-        raise ValueError(f"'{folder}' is a LeRobot {version} dataset; this version reads {layout.CODEBASE_VERSION}.")
-    if not info.get("total_episodes", 0) or not info.get("total_frames", 0):
-        raise ValueError(f"'{folder}' is empty: it holds 0 episodes. Record or generate some first.")
-    return info
+def _span(
+    stored: Stored,
+    episode: StoredEpisode,
+    image: str,
+    *,
+    task: str,
+    start: int | None = None,
+    kept: tuple[int, ...] | None = None,
+) -> EpisodeSpan:
+    place = episode.videos[image] if stored.features[image]["dtype"] == "video" else episode.data
+    first = episode.start if start is None else start
+    return EpisodeSpan(
+        task=task,
+        start=first,
+        stop=first + (len(episode) if kept is None else len(kept)),
+        video_path=place.path,
+        video_start=place.start,
+        kept=kept,
+    )
 
 
-def _image_key(folder: Path, info: dict[str, Any]) -> str:
-    """Return our camera, or the only one there is."""
-    cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
-    if layout.IMAGE_KEY in cameras:
-        return layout.IMAGE_KEY
-    if len(cameras) == 1:
-        return cameras[0]
-    raise ValueError(f"'{folder}' has no camera '{layout.IMAGE_KEY}'; it has: {', '.join(cameras) or 'none'}.")
+def _image_column(stored: Stored, names: Names) -> str | None:
+    return None if stored.features[names.image]["dtype"] == "video" else names.image
 
 
-def _check_features(folder: Path, info: dict[str, Any]) -> None:
-    for name, size in ((layout.STATE_KEY, STATE_DIM), (layout.ACTION_KEY, ACTION_DIM)):
-        shape = info["features"].get(name, {}).get("shape")
-        if shape is None:
-            raise ValueError(f"'{folder}' has no feature '{name}'; it has: {', '.join(info['features'])}.")
-        if list(shape) != [size]:
-            raise ValueError(f"'{folder}': {name} has {shape} dimensions, expected [{size}].")
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"'{path}' is truncated or not a parquet file ({reason}).") from error
-
-
-def _read_all(folder: Path, pattern: str, columns: list[str] | None = None) -> pa.Table:
-    paths = sorted(folder.glob(pattern))
-    if not paths:
-        raise ValueError(f"'{folder}' has no {pattern}: the dataset is incomplete.")
-    tables = []
-    for path in paths:
-        table = _read(path)
-        lacking = [c for c in columns or [] if c not in table.column_names]
-        if lacking:
-            raise ValueError(f"'{path}' lacks the column {', '.join(lacking)}.")
-        tables.append(table.select(columns) if columns else table)
-    return pa.concat_tables(tables, promote_options="permissive")
-
-
-def _data(folder: Path, info: dict[str, Any]) -> dict[str, ndarray]:
-    sizes = {layout.STATE_KEY: STATE_DIM, layout.ACTION_KEY: ACTION_DIM}
-    scalars = ["timestamp", "frame_index", "episode_index", "index"]
-    table = _read_all(folder, "data/*/*.parquet", [*sizes, *scalars])
-    if table.num_rows != info["total_frames"]:
-        raise ValueError(
-            f"'{folder}/data' holds {table.num_rows} frames, info.json says {info['total_frames']}: files are missing."
-        )
-    columns = {name: table[name].to_numpy() for name in scalars}
-    for name, size in sizes.items():
-        flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        if flat.size != table.num_rows * size:
-            found = flat.size / table.num_rows
-            raise ValueError(f"'{folder}/data': {name} has {found:g} dimensions a frame, expected {size}.")
-        columns[name] = flat.reshape(-1, size).astype(np.float32)
-    if not np.array_equal(columns["index"], np.arange(table.num_rows)):
-        raise ValueError(f"'{folder}/data': rows are not in the order of 'index'.")
-    return columns
-
-
-def _episodes(folder: Path, info: dict[str, Any], image_key: str) -> tuple[EpisodeSpan, ...]:
-    table = _read_all(folder, "meta/episodes/*/*.parquet")
-    if table.num_rows != info["total_episodes"]:
-        raise ValueError(
-            f"'{folder}/meta/episodes' has {table.num_rows} episodes, info.json says {info['total_episodes']}."
-        )
-    video = f"videos/{image_key}/"
-    names = ["chunk_index", "file_index", "from_timestamp"]
-    wanted = ["tasks", "length", "dataset_from_index", "dataset_to_index", *(video + n for n in names)]
-    lacking = [name for name in wanted if name not in table.column_names]
-    if lacking:
-        raise ValueError(f"'{folder}/meta/episodes' lacks the column {', '.join(lacking)}.")
-    spans, end = [], 0
-    for number, row in enumerate(table.select(wanted).to_pylist()):
-        start, stop = row["dataset_from_index"], row["dataset_to_index"]
-        if start != end or stop - start != row["length"] or stop <= start or len(row["tasks"]) != 1:
+def _tasks(stored: Stored, instruction: str | None) -> list[str]:
+    """Return the one instruction of each episode. Raises ``ValueError`` if it has none or several."""
+    if instruction is not None:
+        return [instruction] * len(stored.episodes)
+    found = []
+    for episode, tasks in zip(stored.episodes, stored.tasks(), strict=True):
+        if len(tasks) != 1 or not tasks[0].strip():
             raise ValueError(
-                f"'{folder}/meta/episodes': episode {number} covers frames {start} to {stop} with length "
-                f"{row['length']} and {len(row['tasks'])} tasks; expected a start at {end} and one task."
+                f"'{stored.folder}/meta': episode {episode.number} has {len([t for t in tasks if t.strip()])} tasks, "
+                "expected one task. Give it with rlco data convert --instruction."
             )
-        path = info["video_path"].format(
-            video_key=image_key, chunk_index=row[video + "chunk_index"], file_index=row[video + "file_index"]
-        )
-        spans.append(
-            EpisodeSpan(
-                task=row["tasks"][0],
-                start=start,
-                stop=stop,
-                video_path=folder / path,
-                # integer frame addressing: robust to the rounding of seconds
-                video_start=round(row[video + "from_timestamp"] * info["fps"]),
-            )
-        )
-        end = stop
-    if end != info["total_frames"]:
-        raise ValueError(f"'{folder}/meta/episodes' ends at frame {end}, info.json says {info['total_frames']}.")
-    return tuple(spans)
+        found.append(tasks[0])
+    return found
 
 
-def _check_times(
-    folder: Path, info: dict[str, Any], columns: dict[str, ndarray], episodes: tuple[EpisodeSpan, ...]
-) -> None:
-    """Rows agree with the episodes table, and the time between frames with the frame rate."""
-    lengths = [len(span) for span in episodes]
-    frame: Int64[ndarray, " N"] = np.concatenate([np.arange(n) for n in lengths])
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    if not (np.array_equal(columns["frame_index"], frame) and np.array_equal(columns["episode_index"], owner)):
-        raise ValueError(f"'{folder}/data': frame_index or episode_index disagrees with meta/episodes.")
-    late = np.abs(columns["timestamp"] - frame / info["fps"]) > 0.1 / info["fps"]
-    if late.any():
-        first = int(late.argmax())
+def _check_finite(stored: Stored, columns: Mapping[str, ndarray]) -> None:
+    for episode in stored.episodes:
+        for name, values in columns.items():
+            try:
+                require_finite(values[episode.rows], name=name, episode=episode.number)
+            except ValueError as error:
+                raise ValueError(f"'{stored.folder}': {error}") from None
+
+
+def _check_range(stored: Stored, names: Names, action: Float32[ndarray, "N A"]) -> None:
+    """Refuse numbers that only look like ours: the right count, but not named as ours and out of our range."""
+    feature = stored.features[names.action[0]]
+    if feature.get("names") == list(layout.ACTION_NAMES):
+        return
+    most = np.array([MAX_TRANSLATION_M] * 3 + [MAX_ROTATION_RAD] * 3 + [1.0])
+    worst = np.abs(action).max(axis=0)
+    if (worst > 1.001 * most).any():
         raise ValueError(
-            f"'{folder}/data': episode {owner[first]}, frame {frame[first]} is stamped "
-            f"{columns['timestamp'][first]:.3f} s, which is not the {info['fps']} Hz of info.json."
+            f"'{stored.folder}': {names.action[0]} has numbers up to {[round(float(w), 3) for w in worst]}, a control "
+            f"step of ours at most {most.tolist()}: it is in another form or unit. {_way_out(stored)}"
         )
+
+
+def _way_out(stored: Stored) -> str:
+    command = f"rlco data convert {shlex.quote(str(stored.folder))} NEW_FOLDER"
+    return f"Found: {summary(stored)}. Say what it means and convert it: {command} (--help tells the forms)."

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+from rlco.core.episode import Episode, StopReason
 from rlco.core.errors import unknown_name
 from rlco.core.files import write_manifest
 from rlco.core.progress import Reporter, Silent
-from rlco.data.writer import write_dataset
-from rlco.demos.keep import Keeper, finished_report
+from rlco.core.scene import InitialState
+from rlco.data.writer import DatasetWriter
+from rlco.demos.keep import finished_report
 from rlco.demos.operator import STYLES, TELEOP, Operator, TeleopStyle
+from rlco.demos.tally import Tally
 from rlco.rollout.record import record
 from rlco.tasks import task
 from rlco.worlds.make import make_world
+from rlco.worlds.world import World
 
 _ATTEMPTS_PER_DEMONSTRATION = 2
 """An operator that fails more often than one in this many is not recorded."""
@@ -69,45 +76,88 @@ def record_demonstrations(
 ) -> RecordReport:
     """Write successful demonstrations of the scripted operator to ``folder``; a finished recording is kept.
 
-    Initial states go into a sidecar of the dataset. Raises ``ValueError`` in one line before anything is recorded if
-    ``folder`` holds something else.
+    An interrupted one goes on where it was. Initial states go into a sidecar of the dataset. Raises ``ValueError`` in
+    one line before anything is recorded if ``folder`` holds something else.
     """
-    inputs = asdict(config)
+    inputs = json.loads(json.dumps(asdict(config)))
     done = finished_report(folder, inputs=inputs)
     if done is not None:
         return RecordReport(**done)
     the_task = task(config.task)
     attempts = _ATTEMPTS_PER_DEMONSTRATION * config.count + 10
     states = the_task.fixed_states(attempts, seed=config.seed, prefix="record", objects=config.objects)
-    operator = Operator(the_task, num_envs=num_envs, seed=config.seed, style=config.style)
-    keeper = Keeper(count=config.count)
-    with make_world(
+    writer = DatasetWriter(
+        folder, fps=round(the_task.control_hz), robot_type=f"panda-{config.domain}", inputs=inputs, sidecar=True
+    )
+    with writer, _world(config, num_envs=num_envs) as world:
+        operator = Operator(the_task, num_envs=num_envs, seed=config.seed, style=config.style)
+        tally = _record(writer, partial(record, world, operator), states, config.count, reporter or Silent())
+        report = _report(tally)
+        writer.finish(lambda root: write_manifest(root, inputs=inputs, outputs=asdict(report)))
+    return report
+
+
+def _world(config: RecordConfig, *, num_envs: int) -> World:
+    return make_world(
         config.task,
         domain=config.domain,
         reality=config.reality,
         num_envs=num_envs,
         seed=config.seed,
         image_size=config.image_size,
-    ) as world:
-        kept = (episode for _, episode in keeper.successes(record(world, operator, states), reporter or Silent()))
-        write_dataset(
-            folder,
-            kept,
-            fps=round(the_task.control_hz),
-            robot_type=f"panda-{config.domain}",
-            sidecar=True,
-            finish=lambda root: write_manifest(root, inputs=inputs, outputs=asdict(_report(keeper))),
-        )
-    return _report(keeper)
+    )
 
 
-def _report(keeper: Keeper) -> RecordReport:
+def _record(
+    writer: DatasetWriter,
+    episodes: Callable[..., Iterator[Episode]],
+    states: Sequence[InitialState],
+    count: int,
+    reporter: Reporter,
+) -> Tally:
+    """Add successes to ``writer`` until there are ``count``, from where an interrupted recording was."""
+    first, tally = 0, Tally()
+    if writer.finished:
+        extra = writer.finished[-1].extra
+        assert extra is not None
+        first, tally = extra["attempt"] + 1, Tally.from_json(extra["tally"])
+        reporter.reach(writer.count, count)
+    if writer.count == count:
+        return tally
+    for attempt, episode in enumerate(episodes(states[first:], first=first), first):
+        if not _count(tally, states[attempt], episode):
+            continue
+        writer.add(episode, extra={"attempt": attempt, "tally": tally.to_json()})
+        reporter.advance(note=f"success rate {tally.total.kept / tally.total.attempts:.2f}")
+        if writer.count == count:
+            return tally
+    raise ValueError(
+        f"Only {writer.count} of {count} demonstrations after {tally.total.attempts} attempts "
+        f"(rejected: {dict(tally.total.rejected)}, lost: {tally.lost}): the operator does not fit this world."
+    )
+
+
+def _count(tally: Tally, initial: InitialState, episode: Episode) -> bool:
+    """Count an attempt; return whether it is kept."""
+    if episode.stop_reason == StopReason.LOST:
+        tally.lost += 1
+        return False
+    succeeded = episode.stop_reason == StopReason.SUCCESS
+    tally.attempt(initial, None if succeeded else episode.stop_reason.value)
+    tally.steps += len(episode) if succeeded else 0
+    return succeeded
+
+
+def _report(tally: Tally) -> RecordReport:
+    total = tally.total
     return RecordReport(
-        count=keeper.count,
-        attempts=keeper.attempts,
-        success_rate=keeper.success_rate,
-        mean_length=keeper.mean_length,
-        rejected=dict(keeper.rejected),
-        lost=keeper.lost,
-        success_rate_by_label=keeper.success_rate_by_label,
+        count=total.kept,
+        attempts=total.attempts,
+        success_rate=total.kept / max(total.attempts, 1),
+        mean_length=tally.steps / max(total.kept, 1),
+        rejected=dict(total.rejected),
+        lost=tally.lost,
+        success_rate_by_label={
+            label: its.kept / its.attempts for label, its in sorted(tally.by_label.items()) if its.attempts
+        },
     )

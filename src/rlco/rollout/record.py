@@ -46,32 +46,44 @@ class _Running:
     action: list[ndarray] = field(default_factory=list)
 
 
-def record(world: Any, actor: Actor, initial_states: Iterable[InitialState]) -> Iterator[Episode]:  # noqa: ANN401
+def record(
+    world: Any,  # noqa: ANN401
+    actor: Actor,
+    initial_states: Iterable[InitialState],
+    *,
+    first: int = 0,
+) -> Iterator[Episode]:
     """Yield one episode per initial state, in their order, whatever the number of environments.
 
-    ``world``: any world of ours. A lost episode (its worker died) is yielded with ``StopReason.LOST``: count it, use it
-    for nothing. Stop iterating to stop recording.
+    ``world``: any world of ours. ``first``: the number of the first episode, which names its randomness. A lost episode
+    (its worker died) is yielded with ``StopReason.LOST``: use it for nothing. Stop iterating to stop recording.
     """
-    return _Recorder(world, actor, iter(initial_states)).run()
+    return _Recorder(world, actor, iter(initial_states), first=first).run()
 
 
 class _Recorder:
     """Keeps every environment busy and hands the episodes out in order."""
 
-    def __init__(self, world: Any, actor: Actor, initial_states: Iterator[InitialState]) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        world: Any,  # noqa: ANN401
+        actor: Actor,
+        initial_states: Iterator[InitialState],
+        *,
+        first: int,
+    ) -> None:
         self._world, self._actor, self._waiting = world, actor, initial_states
         self._running: list[_Running | None] = [None] * world.num_envs
-        self._started = 0
+        self._started = self._handed_out = first
         self._finished: dict[int, Episode] = {}
 
     def run(self) -> Iterator[Episode]:
         observation = self._fill({})
-        handed_out = 0
         while any(self._running):
             observation = self._step(observation)
-            while handed_out in self._finished:
-                yield self._finished.pop(handed_out)
-                handed_out += 1
+            while self._handed_out in self._finished:
+                yield self._finished.pop(self._handed_out)
+                self._handed_out += 1
 
     def _fill(self, observation: Mapping[str, Any]) -> Mapping[str, Any]:
         """Start waiting episodes in the free environments; return the observation after that."""

@@ -1,0 +1,1 @@
+"""What is wrong with a dataset, and what of it can be put right."""
