@@ -70,6 +70,12 @@ def test_alpha_goes_with_two_datasets_and_only_with_two() -> None:
         Demonstrations(real=real, sim=sim)
     with pytest.raises(ValueError, match="needs demonstrations"):
         Demonstrations(real=None)
+    with pytest.raises(ValueError, match="2 datasets need as many weights"):
+        Demonstrations(data=(real, sim), weights=(1.0,))
+    with pytest.raises(ValueError, match="either data with weights"):
+        Demonstrations(data=(real,), weights=(1.0,), real=real)
+    with pytest.raises(ValueError, match="weights belong to data"):
+        Demonstrations(real=real, weights=(1.0,))
 
 
 def test_a_policy_is_a_folder_a_stage_or_a_name(tmp_path: Path) -> None:

@@ -48,11 +48,17 @@ class Sft:
     """Dataset of simulated demonstrations."""
     alpha: float | None = None
     """Probability in [0, 1] that a sample is simulated; needed with both datasets."""
+    data: tuple[Path, ...] = ()
+    """Any number of datasets, instead of --real and --sim."""
+    weights: tuple[float, ...] = ()
+    """How often each dataset of --data is drawn."""
     config: Flat[tyro.conf.AvoidSubcommands[SFTConfig]]
 
     def run(self) -> None:
         """See the overview."""
-        demonstrations = Demonstrations(real=self.real, sim=self.sim, alpha=self.alpha)
+        demonstrations = Demonstrations(
+            real=self.real, sim=self.sim, alpha=self.alpha, data=self.data, weights=self.weights
+        )
         show(stages.sft(self.folder, start=self.start, demonstrations=demonstrations, config=self.config))
 
 

@@ -41,14 +41,23 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demonstrations:
-    """What supervised training learns from."""
+    """What supervised training learns from: real and simulated sets mixed by alpha, or any sets with their weights."""
 
-    real: Path | None
+    real: Path | None = None
     sim: Path | None = None
     alpha: float | None = None
     """Probability that a sample is simulated; needed where both sets are given."""
+    data: tuple[Path, ...] = ()
+    """Any number of sets, instead of ``real`` and ``sim``."""
+    weights: tuple[float, ...] = ()
+    """How often each of ``data`` is drawn; divided by their sum."""
 
     def __post_init__(self) -> None:
+        if self.data:
+            self._check_weights()
+            return
+        if self.weights:
+            raise ValueError("weights belong to data; real and simulated demonstrations are mixed by alpha.")
         if self.real is None and self.sim is None:
             raise ValueError("Supervised training needs demonstrations: real ones, simulated ones or both.")
         if (self.alpha is None) == (self.real is not None and self.sim is not None):
@@ -56,8 +65,18 @@ class Demonstrations:
         if self.alpha is not None:
             require_alpha(self.alpha)
 
+    def _check_weights(self) -> None:
+        if self.real is not None or self.sim is not None or self.alpha is not None:
+            raise ValueError("Give either data with weights, or real and simulated demonstrations with alpha.")
+        if len(self.weights) != len(self.data) or min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise ValueError(
+                f"{len(self.data)} datasets need as many weights, none below 0, not all 0; got {list(self.weights)}."
+            )
+
     def open(self) -> tuple[list[Dataset], list[float]]:
         """Return the datasets, simulated first, and how often each is drawn."""
+        if self.data:
+            return [Dataset.open(folder) for folder in self.data], [w / sum(self.weights) for w in self.weights]
         folders = [folder for folder in (self.sim, self.real) if folder is not None]
         weights = [1.0] if self.alpha is None else [self.alpha, 1.0 - self.alpha]
         return [Dataset.open(folder) for folder in folders], weights
