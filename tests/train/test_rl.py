@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,28 @@ def test_the_gradient_samples_are_counted_as_announced() -> None:
     for _ in range(cfg.iterations):
         two.iterate()
     assert two.gradient_samples == cfg.gradient_samples
+
+
+def test_the_rate_of_the_policy_warms_up_and_the_critics_does_not() -> None:
+    cfg = config(critic_warmup=1, lr_warmup=4, lr=1e-3, value_lr=5e-3)
+    two = stage(cfg)
+    rates = []
+    step = two._step
+
+    def watched(*arguments: Any) -> None:  # noqa: ANN401
+        step(*arguments)
+        rates.append([group["lr"] for group in two.optimiser.param_groups])
+
+    two._step = watched  # pyright: ignore[reportAttributeAccessIssue]
+    two.iterate()
+    assert rates[-1] == [1e-3, 5e-3]  # while only the critic learns, nothing is counted
+    rates.clear()
+    two.iterate()
+    two.iterate()
+    wanted = [min(1.0, (i + 1) / 4) * 1e-3 for i in range(len(rates))]
+    assert [actor for actor, _ in rates] == pytest.approx(wanted)
+    assert len(rates) > 4
+    assert {critic for _, critic in rates} == {5e-3}
 
 
 def test_a_nan_stops_the_run_with_a_dump_of_the_batch_and_keeps_the_checkpoint(tmp_path: Path) -> None:

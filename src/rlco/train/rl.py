@@ -57,6 +57,8 @@ class RLConfig:
     lam: float = 0.95
     entropy: float = 0.0
     lr: float = 1e-4
+    lr_warmup: int = 0
+    """Updates in which the policy's rate rises to ``lr``: Adam's first steps are as long as its rate everywhere."""
     value_lr: float = 1e-3
     clip_grad: float = 1.0
     critic_warmup: int = 1
@@ -66,18 +68,14 @@ class RLConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise ValueError(f"beta must be 0 or more, got {self.beta}.")
+        for name in ("beta", "lr_warmup"):
+            _require(self, name, "0 or more", getattr(self, name) >= 0)
         for name in _POSITIVE:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"RLConfig.{name} must be above 0, got {getattr(self, name)}.")
+            _require(self, name, "above 0", getattr(self, name) > 0)
         for name in ("discount", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"RLConfig.{name} must be in [0, 1], got {getattr(self, name)}.")
-        if not 0 <= self.critic_warmup <= self.iterations:
-            raise ValueError(f"RLConfig.critic_warmup must be in [0, iterations], got {self.critic_warmup}.")
-        if not 0 < self.clip < 1:
-            raise ValueError(f"RLConfig.clip must be in (0, 1), got {self.clip}.")
+            _require(self, name, "in [0, 1]", 0 <= getattr(self, name) <= 1)
+        _require(self, "critic_warmup", "in [0, iterations]", 0 <= self.critic_warmup <= self.iterations)
+        _require(self, "clip", "in (0, 1)", 0 < self.clip < 1)
 
     @property
     def gradient_samples(self) -> int:
@@ -86,6 +84,11 @@ class RLConfig:
         updates = -(-per_iteration // self.minibatch) * self.epochs
         real = updates * self.sft_batch_size if self.beta > 0 else 0
         return (self.iterations - self.critic_warmup) * (per_iteration * self.epochs + real)
+
+
+def _require(config: RLConfig, name: str, range_: str, holds: bool) -> None:  # noqa: FBT001
+    if not holds:
+        raise ValueError(f"RLConfig.{name} must be {range_}, got {getattr(config, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +125,7 @@ class StageTwo:
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
         self.iteration = 0
         self.gradient_samples = 0
+        self.policy_updates = 0
         self.generator = torch.Generator().manual_seed(seed_of(config.seed, "stage-two"))
         self.actor = policy.actor_parameters()
         self.optimiser = torch.optim.AdamW(
@@ -174,6 +178,7 @@ class StageTwo:
             "real_term": self.real_term.generator.bit_generator.state if self.real_term else None,
             "collector": self.collector.state_dict(),
             "gradient_samples": self.gradient_samples,
+            "policy_updates": self.policy_updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -185,6 +190,7 @@ class StageTwo:
             self.real_term.generator.bit_generator.state = state["real_term"]
         self.collector.load_state_dict(state["collector"])
         self.gradient_samples = state["gradient_samples"]
+        self.policy_updates = state["policy_updates"]
         self.iteration = state["step"]
 
     @property
@@ -247,6 +253,10 @@ class StageTwo:
         loss.total.backward()
         norm = nn.utils.clip_grad_norm_(self.actor, self.config.clip_grad)
         require_finite(norm, dump={"gradient_norm": norm})
+        if not self._is_warm:
+            self.policy_updates += 1
+            share = self.policy_updates / max(self.config.lr_warmup, 1)
+            self.optimiser.param_groups[0]["lr"] = self.config.lr * min(1.0, share)
         self.optimiser.step()
         if not self._is_warm:
             self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
