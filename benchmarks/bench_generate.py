@@ -37,7 +37,7 @@ from rlco.demos.record import RecordConfig, record_demonstrations, style
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.tasks import TASKS, task
 
-LEAST_RATIO = 0.5
+LEAST_RATIO = 0.4
 LEAST_A_MINUTE = 200.0
 """1,000 demonstrations in five minutes, with every core at work on them."""
 
@@ -52,7 +52,7 @@ def main() -> int:
         "count": options.count,
         "image_size": options.image_size,
         "num_envs": options.num_envs,
-        "tasks": {name: its for name, its in zip(options.tasks, figures, strict=True)},
+        "tasks": dict(zip(options.tasks, figures, strict=True)),
         "steps_per_s": {n: its["steps_per_cpu_s"] for n, its in zip(options.tasks, figures, strict=True)},
         "ratio": min(its["ratio"] for its in figures),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from numpy import ndarray
 
 from rlco.core.poses import pose_inverse, pose_multiply, rotvec_to_quat
-from rlco.demos.plan import PlanConfig, choose, plan
-from rlco.demos.sources import Source, Trace, contact_start, cut, moving
+from rlco.demos.paths import Clearance, free_way
+from rlco.demos.plan import Hold, Move, PlanConfig, choose, follow, misfit, stage_commands
+from rlco.demos.sources import Seed, Source, moving
 from rlco.demos.targets import action_between, bridge, commanded_targets, moved, transformed
 
 HOME = np.array([0.38, 0.0, 0.12, 1.0, 0.0, 0.0, 0.0])
@@ -27,25 +29,16 @@ def random_actions(seed: int, count: int) -> ndarray:
     return action
 
 
-def trace(inside: list[int], way: list[float]) -> Trace:
-    """Inside the contact stage (0/1) and how far the object has moved [m], step by step."""
-    count = len(inside)
-    object_pose = np.tile(pose(0.5, 0.0, 0.025), (count, 1))
-    object_pose[:, 0] += way
-    return Trace(tcp_pose=np.tile(HOME, (count, 1)), object_pose=object_pose, in_contact=np.array(inside, dtype=bool))
-
-
-def source(x: float = 0.5, number: int = 0) -> Source:
+def source(x: float = 0.5, yaw: float = 0.0) -> Source:
     start = pose(x - 0.08, 0.01, 0.03)
     targets = commanded_targets(start, np.tile([0.02, 0.001, -0.001, 0.0, 0.0, 0.01, -1.0], (6, 1)))
     return Source(
-        number=number,
-        start=start,
-        targets=targets,
-        gripper=np.full(6, -1.0),
-        object_pose=pose(x, 0.0, 0.025),
-        pruned=3,
+        start=start, targets=targets, gripper=np.full(6, -1.0), object_pose=pose(x, 0.0, 0.025, (0.0, 0.0, yaw))
     )
+
+
+def seed(number: int, *stages: Source) -> Seed:
+    return Seed(number=number, stages=stages, pruned=3)
 
 
 def test_actions_to_targets_and_back() -> None:
@@ -94,35 +87,11 @@ def test_a_bridge_turns_slowly_too() -> None:
     np.testing.assert_allclose(way[-1], pose(0.38, 0.0, 0.12, (0.0, 0.0, 0.35)), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("inside", "way", "start"),
-    [
-        # enters once, then pushes
-        ([0, 0, 1, 1, 1], [0, 0, 0, 0, 0.02], 2),
-        # a first visit that touched nothing is free space
-        ([0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0.02], 4),
-        # once the object has moved, a later entry does not count: the object is no longer where the scene put it
-        ([0, 1, 1, 0, 1, 1], [0, 0, 0.01, 0.02, 0.02, 0.05], 1),
-        # starts inside
-        ([1, 1, 1], [0, 0, 0.02], 0),
-        # never inside; and never moved
-        ([0, 0, 0], [0, 0.02, 0.04], None),
-        ([0, 0, 1], [0, 0, 0], 2),
-    ],
-)
-def test_the_contact_stage_starts_with_the_last_entry_before_the_first_touch(
-    inside: list[int], way: list[float], start: int | None
-) -> None:
-    assert contact_start(trace(inside, way)) == start
-
-
-def test_free_space_is_pruned_and_the_targets_are_those_asked_for() -> None:
-    actions = np.tile([0.02, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], (5, 1))
-    made = cut(trace([0, 0, 1, 1, 1], [0, 0, 0, 0, 0.02]), actions, number=7)
-    assert made is not None
-    np.testing.assert_allclose(made.start[0], 0.38 + 2 * 0.02)
-    np.testing.assert_allclose(made.targets[:, 0], 0.38 + 0.02 * np.arange(3, 6))
-    assert (made.number, made.pruned) == (7, 2)
+def test_targets_are_kept_inside_the_workspace_as_the_controller_keeps_them() -> None:
+    down = np.tile([0.0, 0.0, -0.05, 0.0, 0.0, 0.0, -1.0], (4, 1))
+    down[3, 2] = 0.02
+    # pressing on the table is not stored up: one step up leaves it
+    np.testing.assert_allclose(commanded_targets(HOME, down)[:, 2], [0.07, 0.02, 0.012, 0.032])
 
 
 def test_pauses_are_dropped_but_a_gripper_change_is_not() -> None:
@@ -140,51 +109,120 @@ def test_slow_motion_is_no_pause() -> None:
     assert kept.tolist() == [2, 5]
 
 
-def made_plan(made: Source, config: PlanConfig) -> ndarray:
-    rng = np.random.default_rng(0)
-    return plan(made, start=HOME, object_pose=made.object_pose, config=config, rng=rng).targets
-
-
-def test_a_plan_for_the_source_scene_holds_the_source_targets_exactly() -> None:
+def test_a_stage_without_gripper_changes_is_its_targets() -> None:
     made = source()
-    targets = made_plan(made, PlanConfig(follow_steps=0, wait_steps=0))
-    np.testing.assert_allclose(targets[-6:], made.targets, atol=1e-12)
-    np.testing.assert_allclose(targets[-7], made.start, atol=1e-12)
+    commands = stage_commands(made.targets, made.gripper, before=-1.0, settle_steps=5)
+    assert all(isinstance(c, Move) and c.is_noisy for c in commands)
+    np.testing.assert_array_equal([c.target for c in commands if isinstance(c, Move)], made.targets)
 
 
-def test_a_plan_follows_the_object_to_where_it_is_now() -> None:
-    made, now = source(), pose(0.51, -0.02, 0.025)
-    config = PlanConfig(follow_steps=0, wait_steps=0)
-    targets = plan(made, start=HOME, object_pose=now, config=config, rng=np.random.default_rng(0)).targets
-    np.testing.assert_allclose(targets[-6:, :3] - made.targets[:, :3], np.tile([0.01, -0.02, 0.0], (6, 1)), atol=1e-12)
-    np.testing.assert_allclose(targets[-7, :3] - made.start[:3], [0.01, -0.02, 0.0], atol=1e-12)
+def test_the_arm_arrives_before_each_gripper_change_and_the_fingers_move_after_it() -> None:
+    targets = commanded_targets(HOME, np.tile([0.02, 0, 0, 0, 0, 0, 1.0], (4, 1)))
+    commands = stage_commands(targets, np.array([1.0, 1.0, -1.0, -1.0]), before=1.0, settle_steps=5)
+    kinds = [
+        c.until.value if isinstance(c, Hold) else f"{'noisy' if c.is_noisy else 'exact'} {c.gripper}" for c in commands
+    ]
+    assert kinds == ["noisy 1.0", "noisy 1.0", "arrived", "exact -1.0", "gripped", "noisy -1.0", "noisy -1.0"]
+    change = commands[3]
+    assert isinstance(change, Move)
+    # at the pose before it: closing and moving at once would push what is to be grasped
+    np.testing.assert_array_equal(change.target, targets[1])
 
 
-def test_a_plan_goes_on_with_the_last_motion_and_then_waits() -> None:
-    targets = made_plan(source(), PlanConfig(follow_steps=2, wait_steps=3))
-    np.testing.assert_allclose(np.diff(targets[-6:, 0]), [0.02, 0.02, 0, 0, 0], atol=1e-12)
+def test_a_gripper_change_at_the_first_step_is_settled_too() -> None:
+    commands = stage_commands(np.stack([HOME]), np.array([1.0]), before=-1.0, settle_steps=5)
+    assert [type(c) for c in commands] == [Hold, Move, Hold, Move]
 
 
-def test_a_plan_says_where_it_comes_from() -> None:
-    made, now = source(number=4), pose(0.52, 0.03, 0.025)
-    result = plan(made, start=HOME, object_pose=now, config=PlanConfig(), rng=np.random.default_rng(0))
-    assert result.provenance["seed_episode"] == 4
-    assert result.provenance["object_to"] == now.tolist()
-    assert len(result.targets) == len(result.gripper)
+def test_a_motion_goes_on_as_it_was() -> None:
+    poses = follow(source().targets, 2)
+    np.testing.assert_allclose(poses[:, 0] - source().targets[-1, 0], [0.02, 0.04], atol=1e-12)
 
 
-def test_the_nearest_sources_are_chosen_and_all_of_them() -> None:
-    sources = [source(x, number) for number, x in enumerate((0.48, 0.50, 0.52, 0.60, 0.70))]
+def chosen(seeds: list[Seed], object_pose: ndarray, config: PlanConfig, tcp_pose: ndarray = HOME) -> set[int]:
     rng = np.random.default_rng(0)
-    near = PlanConfig(nearest=2)
-    chosen = {choose(sources, pose(0.505, 0, 0.025), config=near, rng=rng).number for _ in range(40)}
-    assert chosen == {1, 2}
-    anyone = PlanConfig(selection="random")
-    assert {choose(sources, pose(0.5, 0, 0.025), config=anyone, rng=rng).number for _ in range(60)} == {0, 1, 2, 3, 4}
+    return {
+        choose(seeds, 0, object_pose=object_pose, tcp_pose=tcp_pose, config=config, rng=rng).number for _ in range(60)
+    }
+
+
+def test_the_nearest_seeds_are_chosen_and_all_of_them() -> None:
+    seeds = [seed(number, source(x)) for number, x in enumerate((0.48, 0.50, 0.52, 0.60, 0.70))]
+    here = pose(0.505, 0, 0.025)
+    for name in ("nearest", "nearest-object"):
+        assert chosen(seeds, here, PlanConfig(selection=name, nearest=2)) == {1, 2}
+    assert chosen(seeds, here, PlanConfig(selection="random")) == {0, 1, 2, 3, 4}
+
+
+def test_a_turned_object_is_far() -> None:
+    seeds = [seed(0, source(0.50, yaw=0.0)), seed(1, source(0.53, yaw=0.6))]
+    turned = pose(0.50, 0.0, 0.025, (0.0, 0.0, 0.6))
+    assert chosen(seeds, turned, PlanConfig(nearest=1)) == {1}
+    assert chosen(seeds, turned, PlanConfig(nearest=1, yaw_weight_m=0.0)) == {0}
+
+
+def test_an_object_of_another_height_is_far() -> None:
+    low, tall = source(0.50), replace(source(0.50), object_pose=pose(0.50, 0.0, 0.045))
+    seeds, tall_one = [seed(0, low), seed(1, tall)], pose(0.58, 0.0, 0.045)
+    seeds.append(seed(2, replace(low, object_pose=pose(0.58, 0.0, 0.025))))
+    assert chosen(seeds, tall_one, PlanConfig(nearest=1)) == {1}
+    assert chosen(seeds, tall_one, PlanConfig(nearest=1, height_weight=1.0)) == {2}
+
+
+def test_nearest_robot_chooses_by_where_the_motion_would_begin() -> None:
+    near, far = source(), source()
+    far = replace(far, start=pose(0.42, 0.30, 0.03))
+    seeds, here = [seed(0, near), seed(1, far)], pose(0.5, 0.0, 0.025)
+    config = PlanConfig(selection="nearest-robot", nearest=1)
+    assert chosen(seeds, here, config, pose(0.42, 0.0, 0.03)) == {0}
+    assert chosen(seeds, here, config, pose(0.42, 0.28, 0.03)) == {1}
+    # the beginning moves with the object
+    assert chosen(seeds, pose(0.5, -0.3, 0.025), config, pose(0.42, 0.0, 0.03)) == {1}
+
+
+def test_motions_out_of_reach_or_tilted_are_found() -> None:
+    made = source().targets
+    assert misfit(made, made) is None
+    assert misfit(made + np.array([0.0, 0.5, 0, 0, 0, 0, 0]), made) == "out of reach"
+    tilt = transformed(made, source=source().object_pose, now=pose(0.5, 0.0, 0.15, (0.6, 0.0, 0.0)))
+    assert misfit(tilt, made) == "tilted"
+    turned = transformed(made, source=source().object_pose, now=pose(0.5, 0.0, 0.025, (0.0, 0.0, 0.6)))
+    assert misfit(turned, made) is None
+
+
+def test_a_free_way_is_straight_unless_something_stands_there() -> None:
+    end = pose(0.5, 0.2, 0.05)
+    aside = free_way(HOME, end, obstacles_m=np.array([[0.7, 0.0, 0.03]]), step_m=0.03, clearance=Clearance())
+    np.testing.assert_array_equal(aside, bridge(HOME, end, step_m=0.03))
+    nothing = free_way(HOME, end, obstacles_m=np.zeros((0, 3)), step_m=0.03, clearance=Clearance())
+    np.testing.assert_array_equal(nothing, aside)
+
+
+def test_a_way_with_a_thing_beside_it_goes_up_across_and_down() -> None:
+    start, end = pose(0.5, -0.2, 0.02), pose(0.5, 0.2, 0.05)
+    thing = np.array([[0.5, 0.0, 0.03]])
+    way = free_way(start, end, obstacles_m=thing, step_m=0.03, clearance=Clearance())
+    near = np.linalg.norm(way[:, :2] - thing[:, :2], axis=1) < Clearance().beside_m
+    assert near.any()
+    assert (way[near, 2] >= Clearance().height_m - 1e-9).all()
+    np.testing.assert_allclose(way[-1], end)
+    steps = np.linalg.norm(np.diff(np.concatenate([start[None], way])[:, :3], axis=0), axis=1)
+    assert steps.max() <= 0.03 + 1e-12
+    # what is in the hand passes over it too
+    carrying = free_way(start, end, obstacles_m=thing, step_m=0.03, clearance=Clearance().carrying(0.05))
+    assert carrying[:, 2].max() == pytest.approx(Clearance().height_m + 0.05)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"nearest": 0}, {"noise_m": -0.1}, {"bridge_step_m": (0.0, 0.1)}, {"wait_steps": -1}]
+    "wrong",
+    [
+        {"nearest": 0},
+        {"noise_m": -0.1},
+        {"bridge_step_m": (0.0, 0.1)},
+        {"wait_steps": -1},
+        {"settle_steps": -1},
+        {"yaw_weight_m": -0.1},
+    ],
 )
 def test_a_senseless_configuration_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="PlanConfig"):

@@ -1,18 +1,17 @@
-"""Recording, generating and looking at demonstrations."""
+"""Recording and generating demonstrations."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from rlco.core.progress import progress
 from rlco.data.reader import Dataset
-from rlco.demos.generate import GenerateConfig, generate_demonstrations
+from rlco.demos.generate import GenerateConfig, generate_demonstrations, propose_segments
 from rlco.demos.plan import PlanConfig
 from rlco.demos.record import RecordConfig, record_demonstrations, style
 
@@ -28,7 +27,7 @@ class Record:
     """World: standin, twin or robot."""
     reality: int = 0
     """Which hidden draw of the stand-in."""
-    colours: tuple[str, ...] | None = None
+    objects: tuple[str, ...] | None = None
     """Of the objects that exist there; None: all."""
     count: int = 50
     """Successful demonstrations."""
@@ -46,7 +45,7 @@ class Record:
             task=self.task,
             domain=self.domain,
             reality=self.reality,
-            colours=self.colours,
+            objects=self.objects,
             count=self.count,
             seed=self.seed,
             image_size=self.image_size,
@@ -63,79 +62,45 @@ class Generate:
 
     real: Annotated[Path, tyro.conf.Positional]
     """Dataset of the real demonstrations."""
-    folder: Annotated[Path, tyro.conf.Positional]
-    """Where the generated dataset is written."""
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """Where the generated dataset is written; needed unless --write-segments is given."""
     task: str = "push-cube"
     count: int = 300
     """Successful demonstrations."""
-    colours: tuple[str, ...] | None = None
+    objects: tuple[str, ...] | None = None
     """Of the objects in the twin; None: all."""
     plan: PlanConfig = field(default_factory=PlanConfig)
+    stable_steps: int = 3
+    """Further control steps for which the goal must be met; they are not recorded."""
+    attempts_per_layout: int = 6
+    """Attempts in one layout before another one takes its place."""
     image_size: int = 96
     """Height and width of a picture [pixels]."""
     seed: int = 0
-    num_envs: int = 8
+    num_envs: int = 16
     """Environments side by side; changes no result."""
+    write_segments: bool = False
+    """Only write where the stages of each real demonstration are to REAL/meta/rlco_segments.json, to be corrected by
+    hand; later calls use that file."""
 
     def run(self) -> None:
         """See the overview."""
         config = GenerateConfig(
             task=self.task,
-            colours=self.colours,
+            objects=self.objects,
             count=self.count,
             seed=self.seed,
             image_size=self.image_size,
             plan=self.plan,
+            stable_steps=self.stable_steps,
+            attempts_per_layout=self.attempts_per_layout,
         )
+        real = Dataset.open(self.real)
+        if self.write_segments:
+            print(propose_segments(real, config, num_envs=self.num_envs))
+            return
+        if self.folder is None:
+            raise ValueError("Say where to write: rlco generate REAL FOLDER.")
         with progress("generate", total=self.count, unit="demonstration") as bar:
-            report = generate_demonstrations(
-                self.folder, Dataset.open(self.real), config, num_envs=self.num_envs, reporter=bar
-            )
+            report = generate_demonstrations(self.folder, real, config, num_envs=self.num_envs, reporter=bar)
         print(json.dumps(asdict(report), indent=2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Info:
-    """What a dataset holds; every file of it is checked."""
-
-    folder: Annotated[Path, tyro.conf.Positional]
-    """A LeRobot dataset."""
-    json: bool = False
-    """Print JSON."""
-
-    def run(self) -> None:
-        """See the overview."""
-        found = describe(Dataset.open(self.folder))
-        print(json.dumps(found, indent=2) if self.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Arguments of ``rlco data``."""
-
-    command: tyro.conf.OmitArgPrefixes[
-        Annotated[Info, tyro.conf.subcommand("info", prefix_name=False)] | Annotated[None, tyro.conf.Suppress]
-    ]
-
-    def run(self) -> None:
-        """See the overview."""
-        if self.command is not None:
-            self.command.run()
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what a person wants to know of a dataset."""
-    lengths = [len(span) for span in dataset.episodes]
-    return {
-        "folder": str(dataset.folder),
-        "fingerprint": dataset.fingerprint,
-        "episodes": len(lengths),
-        "frames": len(dataset),
-        "control rate [Hz]": dataset.fps,
-        "episode length [steps]": f"{min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.1f}",
-        "picture [pixels]": f"{dataset.tables.height} x {dataset.tables.width}",
-        "state": dataset.state.shape[1],
-        "action": dataset.action.shape[1],
-        "initial states known": sum(state is not None for state in dataset.initial_states),
-        "instructions": dict(Counter(span.task for span in dataset.episodes)),
-    }

@@ -16,7 +16,7 @@ from rlco.core.poses import (
     rotvec_to_quat,
     rpy_to_quat,
 )
-from rlco.core.scene import MAX_ROTATION_RAD, MAX_TRANSLATION_M
+from rlco.core.scene import MAX_ROTATION_RAD, MAX_TRANSLATION_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
 
 def clip_action(action: Float[ndarray, "*b 7"]) -> Float[ndarray, "*b 7"]:
@@ -32,11 +32,18 @@ def moved(target: Float[ndarray, " 7"], action: Float[ndarray, " 7"]) -> Float[n
     return np.concatenate([target[:3] + clipped[:3], turn / np.linalg.norm(turn)])
 
 
+def commanded(target: Float[ndarray, " 7"], action: Float[ndarray, " 7"]) -> Float[ndarray, " 7"]:
+    """Return the commanded pose after ``action`` as the controller keeps it: inside its workspace."""
+    after = moved(target, action)
+    after[:3] = np.clip(after[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+    return after
+
+
 def commanded_targets(start: Float[ndarray, " 7"], actions: Float[ndarray, "T 7"]) -> Float[ndarray, "T 7"]:
     """Return the commanded pose after each action; ``start`` is the one before the first."""
     targets = np.empty((len(actions), 7))
     for t, action in enumerate(actions):
-        start = targets[t] = moved(start, action)
+        start = targets[t] = commanded(start, action)
     return targets
 
 

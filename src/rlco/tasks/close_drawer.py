@@ -19,12 +19,19 @@ from rlco.tasks.drawer import (
     check_state,
     drawer_scene,
     drawer_state,
+    guessed_state,
+    heading,
     no_objects,
     open_fraction,
     point,
     triple,
 )
+from rlco.tasks.motion import Guess, Motion, UnreadableMotionError
 
+_LOW_M = 0.09
+"""A hand lower than this is low enough to push the handle."""
+_PUSHED_M = 0.03
+"""A way of at least this much there is a push."""
 FINGER_M = 0.010
 """Half the thickness of the closed fingers along the push."""
 PUSH_HEIGHT_M = 0.055
@@ -137,6 +144,29 @@ class CloseDrawer:
             Waypoint(position_m=triple(behind), yaw_rad=yaw, gripper=CLOSE, tolerance_m=0.012),
             Waypoint(position_m=triple(end), yaw_rad=yaw, gripper=CLOSE, beyond=True),
         )
+
+    def guesses(self, motion: Motion, instruction: str) -> tuple[Guess, ...]:
+        """Return: closed where the last push ends, or a little before or beyond; turned like the gripper or the push.
+
+        Where it was touched does not show: it was open as usual, or by as much as the hand moved if that is less.
+        """
+        usual = float(np.mean(self.opened_m))
+        xy, spells = motion.tcp_pose[:, :2], motion.low_spells(below_m=_LOW_M)
+        ends = [last for first, last in spells if np.linalg.norm(xy[last] - xy[first]) >= _PUSHED_M]
+        if not ends:
+            raise UnreadableMotionError("never pushed: no long way at the handle's height")
+        last = ends[-1]
+        ways = xy[last] - np.concatenate([xy[first : end + 1] for first, end in spells if end <= last])
+        way = ways[int(np.argmax(np.linalg.norm(ways, axis=1)))]
+        opening = min(usual, float(np.linalg.norm(way)))
+        found = []
+        for by, yaw in (("the gripper", float(motion.yaw_rad[last])), ("the push", heading(way))):
+            along = np.array([np.cos(yaw), np.sin(yaw)])
+            for short_m in (0.0, 0.003, -0.003):
+                closed = xy[last] + (FINGER_M + short_m - HANDLE_TIP_M[0]) * along
+                state = guessed_state(closed, yaw, task=self.name, instruction=instruction, opening_m=opening)
+                found.append(Guess(state=state, by=f"the end of the push and {by}, {1000 * short_m:+.0f} mm"))
+        return tuple(found)
 
     def _state(self, rng: np.random.Generator, *, name: str, cell: tuple[int, int]) -> InitialState:
         opening = float(rng.uniform(*self.opened_m))

@@ -12,6 +12,7 @@ from numpy import ndarray
 from rlco.core.poses import quat_rotate
 from rlco.core.scene import RGB, Facts, FixtureSpec, InitialState, Part, SceneSpec, Triple
 from rlco.tasks import shifts
+from rlco.tasks.motion import turned
 from rlco.tasks.push_cube import FRONT_CAMERA
 
 DRAWER = "drawer"
@@ -64,8 +65,33 @@ def drawer_state(
         object_pose={DRAWER: (*(float(v) for v in place), *(float(v) for v in turn))},
         object_rgb={DRAWER: DRAWER_RGB},
         joint_value={DRAWER: opening_m},
-        labels={"place": f"{('near', 'far')[cell[0]]} {('right', 'middle', 'left')[cell[1]]}"},
+        labels={"target": DRAWER, "place": f"{('near', 'far')[cell[0]]} {('right', 'middle', 'left')[cell[1]]}"},
     )
+
+
+def guessed_state(
+    closed_m: Float[ndarray, " 2"], yaw_rad: float, *, task: str, instruction: str, opening_m: float
+) -> InitialState:
+    """Return a drawer whose front edge, closed, is at ``closed_m``, open by ``opening_m``."""
+    turn = np.array(turned(yaw_rad))
+    place = np.array([*closed_m, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
+    depth = ("near", "far")[int(closed_m[0] > np.mean(REGION.x_m))]
+    low_y, high_y = REGION.y_m
+    side = ("right", "middle", "left")[int(np.clip((closed_m[1] - low_y) / (high_y - low_y) * 3, 0, 2))]
+    return InitialState(
+        name=f"{task}/guessed",
+        task=task,
+        instruction=instruction,
+        object_pose={DRAWER: (*place.tolist(), *turn.tolist())},
+        object_rgb={DRAWER: DRAWER_RGB},
+        joint_value={DRAWER: opening_m},
+        labels={"target": DRAWER, "place": f"{depth} {side}"},
+    )
+
+
+def heading(way_m: Float[ndarray, " 2"]) -> float:
+    """Return the turn about the vertical of a drawer that slides shut along ``way_m``."""
+    return float(np.arctan2(way_m[1], way_m[0]))
 
 
 def check_state(state: InitialState, *, task: str) -> None:

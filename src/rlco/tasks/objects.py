@@ -274,6 +274,8 @@ IRREGULAR = (
 ITEMS: dict[str, Item] = {item.name: item for item in (*TRAINING, *IRREGULAR)}
 TRAINING_NAMES = tuple(item.name for item in TRAINING)
 IRREGULAR_NAMES = tuple(item.name for item in IRREGULAR)
+REST_M = {name: item.rest_m for name, item in ITEMS.items()}
+"""``Item.rest_m`` by name, worked out once: success asks for it at every control step."""
 
 
 def bowl() -> ObjectSpec:

@@ -20,12 +20,19 @@ from rlco.tasks.drawer import (
     check_state,
     drawer_scene,
     drawer_state,
+    guessed_state,
+    heading,
     no_objects,
     open_fraction,
     point,
     triple,
 )
+from rlco.tasks.motion import Guess, Motion, UnreadableMotionError
 
+_HOLDS_M = 0.004
+"""Fingers that stop farther apart than this hold something."""
+_PULLED_M = 0.05
+"""A way shorter than this tells no direction."""
 _STARTED_M = 0.005
 """An opening beyond this has begun."""
 
@@ -135,6 +142,25 @@ class OpenDrawer:
             Waypoint(position_m=at, yaw_rad=yaw, gripper=CLOSE, tolerance_m=0.025, wait_steps=3),
             Waypoint(position_m=triple(end), yaw_rad=yaw, gripper=CLOSE, held_m=at),
         )
+
+    def guesses(self, motion: Motion, instruction: str) -> tuple[Guess, ...]:
+        """Return: the handle where the fingers stopped, turned like the gripper or along the pull."""
+        held = [grip for grip in motion.grips() if grip.width_m > _HOLDS_M]
+        if not held:
+            raise UnreadableMotionError("handle missed: the gripper never stopped on anything")
+        found = []
+        # the first grasp is where the handle was at the start, the last one the grasp that pulled it out
+        for grip in dict.fromkeys((held[0], held[-1])):
+            handle = motion.tcp_pose[grip.stopped, :2]
+            pull = motion.tcp_pose[len(motion) - 1 if grip.opened is None else grip.opened, :2] - handle
+            turns = {"the grasp": float(motion.yaw_rad[grip.stopped])}
+            if np.linalg.norm(pull) > _PULLED_M:
+                turns["the grasp and the pull"] = heading(-pull)
+            for by, yaw in turns.items():
+                closed = handle - HANDLE_M[0] * np.array([np.cos(yaw), np.sin(yaw)])
+                state = guessed_state(closed, yaw, task=self.name, instruction=instruction, opening_m=0.0)
+                found.append(Guess(state=state, by=by))
+        return tuple(found)
 
     def _state(self, rng: np.random.Generator, *, name: str, cell: tuple[int, int]) -> InitialState:
         return drawer_state(rng, task=self.name, name=name, instruction="open the drawer", opening_m=0.0, cell=cell)

@@ -23,6 +23,7 @@ from rlco.tasks.objects import (
     BOWL_RGB,
     IRREGULAR_NAMES,
     ITEMS,
+    REST_M,
     TRAINING_NAMES,
     Item,
     bowl,
@@ -143,7 +144,7 @@ class PickPlace:
     def inside(self, facts: Facts) -> Bool[ndarray, " E"]:
         """Return where the object is in the bowl, held or not."""
         offset = self._object(facts)[:, :3] - facts.object_pose[BOWL][:, :3]
-        tops = np.array([ITEMS[state.labels["object"]].rest_m for state in facts.initial])
+        tops = np.array([REST_M[state.labels["object"]] for state in facts.initial])
         low = offset[:, 2] <= BOWL_HEIGHT_M + 0.5 * tops
         return (np.linalg.norm(offset[:, :2], axis=-1) <= self.inside_m) & low & (offset[:, 2] > 0)
 
@@ -251,7 +252,7 @@ class PickPlace:
             instruction=instruction,
             object_pose=pose,
             object_rgb={item.name: item.rgb, BOWL: BOWL_RGB},
-            labels={"object": item.name, "place": self._place_label(place[0], place[1])},
+            labels={"target": item.name, "object": item.name, "place": self._place_label(place[0], place[1])},
         )
 
     def _place_label(self, x: float, y: float) -> str:
@@ -281,7 +282,7 @@ class PickPlace:
             instruction=f"put the {item} in the bowl",
             object_pose={item: (x, y, chosen.rest_m, *turn), BOWL: (bowl_x, bowl_y, 0.0, 1.0, 0.0, 0.0, 0.0)},
             object_rgb={item: chosen.rgb, BOWL: BOWL_RGB},
-            labels={"object": item, "place": self._place_label(x, y)},
+            labels={"target": item, "object": item, "place": self._place_label(x, y)},
         )
 
 

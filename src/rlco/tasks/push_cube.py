@@ -36,6 +36,8 @@ CUBES = tuple(f"cube_{place}" for place in PLACES)
 
 _FINGER_M = 0.010
 """Half the thickness of the closed fingers along the push."""
+_BEHIND_M = 0.055
+"""How far behind the cube's rear face the hand comes down."""
 _PUSHED_M = 0.03
 """A way forward of at least this much, low over the table, is a push."""
 
@@ -165,7 +167,7 @@ class PushCube:
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: above a point behind the cube, down, and through to 3 cm beyond the goal."""
         x, y, _ = state.object_pose[state.labels["target"]][:3]
-        behind, low = x - self.edge_m / 2 - 0.055, self.push_height_m
+        behind, low = x - self.edge_m / 2 - _BEHIND_M, self.push_height_m
         end = self.goal_x_m - self.edge_m / 2 + 0.02  # the fingers are 1 cm thick: the cube ends 3 cm beyond
         return (
             Waypoint(position_m=(behind, y, 0.10), gripper=CLOSE, tolerance_m=0.015),
@@ -190,21 +192,19 @@ class PushCube:
         if not pushes:
             raise UnreadableMotionError("never pushed: no way forward low over the table")
         first, last = pushes[0]
-        ahead = float(xyz[first, 0]) + _FINGER_M + self.edge_m / 2
+        behind, half = float(xyz[first, 0]), self.edge_m / 2
         near, far = self.row_x_m - self.jitter_m, self.row_x_m + self.jitter_m
+        # as far behind the cube as the expert comes down, if that is in the row; and ahead of the fingers in any case
+        usual = min(max(behind + half + _BEHIND_M, near), far)
         found = []
-        for x in dict.fromkeys(float(max(ahead, x)) for x in (self.row_x_m, near, far)):
-            pushing = xyz[first : last + 1]
-            pushing = pushing[pushing[:, 0] + _FINGER_M + self.edge_m / 2 >= x]
-            if len(pushing):
-                lines = {
-                    "where it is touched": float(pushing[0, 1]),
-                    "the mean of the push": float(pushing[:, 1].mean()),
-                }
-                found += [
-                    Guess(state=self._guessed(named[0], x, y, xyz, instruction=instruction), by=f"{by}, x {x:.3f}")
-                    for by, y in lines.items()
-                ]
+        for x in dict.fromkeys(max(behind + _FINGER_M + half, x) for x in (usual, self.row_x_m)):
+            touched = xyz[first : last + 1]
+            touched = touched[touched[:, 0] + _FINGER_M + half >= x]
+            lines = {"where it is touched": touched[:1, 1], "the mean of the push": touched[:, 1]}
+            for by, y in lines.items():
+                if len(y):
+                    state = self._guessed(named[0], x, float(y.mean()), xyz, instruction=instruction)
+                    found.append(Guess(state=state, by=by))
         return tuple(found)
 
     def _guessed(
