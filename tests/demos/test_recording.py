@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy import ndarray
 
-from rlco.core.episode import StopReason
+from rlco.core.episode import Episode, StopReason
 from rlco.core.progress import Silent
 from rlco.core.scene import Facts, InitialState
-from rlco.demos.keep import Keeper
+from rlco.data.writer import DatasetWriter
+from rlco.demos.record import _record, _report
 from rlco.rollout.record import record
 
 
@@ -104,19 +107,53 @@ def test_every_end_has_its_reason() -> None:
     ]
 
 
-def test_no_failure_is_kept_and_a_lost_episode_is_neither_success_nor_failure() -> None:
+def recording(folder: Path) -> DatasetWriter:
+    return DatasetWriter(folder, fps=5, robot_type="none", inputs={"of": "a test"}, sidecar=True)
+
+
+def attempts(ends: list[str], *, num_envs: int) -> Callable[..., Iterator[Episode]]:
+    """A recorder of attempts that end like this, attempt n as ``ends[n]``."""
+
+    def run(states: list[InitialState], *, first: int) -> Iterator[Episode]:
+        return record(FakeWorld(num_envs, ends), FakeActor(num_envs), states, first=first)
+
+    return run
+
+
+def test_no_failure_is_kept_and_a_lost_episode_is_neither_success_nor_failure(tmp_path: Path) -> None:
     ends = ["clock", "success", "lost", "success", "success", "clock"]
-    keeper = Keeper(count=3)
-    kept = list(keeper.successes(record(FakeWorld(4, ends), FakeActor(4), map(initial, range(6))), Silent()))
-    assert [number for number, _ in kept] == [1, 3, 4]
+    states = [initial(i) for i in range(6)]
+    with recording(tmp_path / "set") as writer:
+        tally = _record(writer, attempts(ends, num_envs=4), states, 3, Silent())
+        writer.flush()
+    with recording(tmp_path / "set") as writer:
+        assert [done.extra["attempt"] for done in writer.finished if done.extra] == [1, 3, 4]
     # the sixth attempt ran beside the others but is not counted
-    assert (keeper.attempts, keeper.lost, dict(keeper.rejected)) == (4, 1, {"time_limit": 1})
-    assert keeper.success_rate == 0.75
-    assert keeper.success_rate_by_label == {"parity=0": 0.5, "parity=1": 1.0}
+    assert (tally.total.attempts, tally.lost, dict(tally.total.rejected)) == (4, 1, {"time_limit": 1})
+    report = _report(tally)
+    assert report.success_rate == 0.75
+    assert report.success_rate_by_label == {"parity=0": 0.5, "parity=1": 1.0}
 
 
-def test_too_few_successes_are_an_error() -> None:
-    keeper = Keeper(count=3)
-    episodes = record(FakeWorld(2, ["success", "clock"]), FakeActor(2), map(initial, range(2)))
-    with pytest.raises(ValueError, match="Only 1 of 3 demonstrations after 2 attempts"):
-        list(keeper.successes(episodes, Silent()))
+def test_an_interrupted_recording_goes_on_with_the_next_attempt_and_the_same_counts(tmp_path: Path) -> None:
+    ends = ["clock", "success", "lost", "success", "clock", "success", "success"]
+    states = [initial(i) for i in range(7)]
+    with recording(tmp_path / "whole") as writer:
+        whole = _record(writer, attempts(ends, num_envs=2), states, 4, Silent())
+        kept = writer.count
+    with recording(tmp_path / "set") as writer:
+        _record(writer, attempts(ends, num_envs=2), states, 2, Silent())
+    with recording(tmp_path / "set") as writer:
+        assert len(writer.finished) == 2
+        resumed = _record(writer, attempts(ends, num_envs=2), states, 4, Silent())
+        assert writer.count == kept == 4
+    assert resumed == whole
+
+
+def test_too_few_successes_are_an_error(tmp_path: Path) -> None:
+    states = [initial(i) for i in range(2)]
+    with (
+        recording(tmp_path / "set") as writer,
+        pytest.raises(ValueError, match="Only 1 of 3 demonstrations after 2 attempts"),
+    ):
+        _record(writer, attempts(["success", "clock"], num_envs=2), states, 3, Silent())
