@@ -1,6 +1,6 @@
 """How fast a world is, against the bound measured in the same run: bare physics plus bare rendering.
 
-    python benchmarks/bench_world.py [--task push-cube] [--domain twin] [--image-size 128] [--save FILE] [--compare FILE]
+    python benchmarks/bench_world.py [--task push-cube] [--domain twin] [--save FILE] [--compare FILE]
     python benchmarks/bench_world.py --task all
 
 The bound runs the same model, the same number of physics ticks and the same picture on the same number of processes,
@@ -101,7 +101,9 @@ class Bound:
         self._pipes, self._processes = [], []
         for share in shares:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, task_name, options.domain, share, options.image_size))
+            process = context.Process(
+                target=_serve, args=(theirs, task_name, options.domain, share, options.image_size)
+            )
             process.start()
             self._pipes.append(ours)
             self._processes.append(process)

@@ -19,7 +19,7 @@ BOWL_XYZ = np.array(STATE.object_pose[BOWL][:3])
 IN_BOWL = (0.0, 0.0, 0.030)
 
 
-def facts(  # noqa: PLR0913  (one keyword a fact)
+def facts(
     *,
     offset: tuple[float, float, float] = IN_BOWL,
     tcp: tuple[float, float, float] = (0.4, 0.0, 0.3),
@@ -90,8 +90,8 @@ def test_success_holds_for_three_steps_and_a_hand_that_lets_go_is_part_of_it() -
 def test_the_dense_reward_is_the_papers_by_hand() -> None:
     no, yes = np.array([False]), np.array([True])
     # 3-4-5: the TCP is 5 cm from the object, the object 13 cm from the bowl (5-12-13)
-    item = BOWL_XYZ + (0.05, 0.0, 0.12)
-    tcp = tuple((item + (0.03, 0.04, 0.0)).tolist())
+    x, y, z = BOWL_XYZ.tolist()
+    tcp = (x + 0.05 + 0.03, y + 0.04, z + 0.12)
     reach, carry = 1 - np.tanh(10 * 0.05), 1 - np.tanh(10 * 0.13)  # 0.5379 and 0.1383
     free = facts(offset=(0.05, 0.0, 0.12), tcp=tcp)
     held = facts(offset=(0.05, 0.0, 0.12), tcp=tcp, touching=True, grasped=True)

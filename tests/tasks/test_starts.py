@@ -69,9 +69,7 @@ def test_a_longer_list_begins_with_the_shorter_one(task: Task, shift: str | None
 
 @EVERY_TASK
 def test_drawn_starts_follow_from_the_generator_and_have_names_of_their_own(task: Task) -> None:
-    first, again = (
-        [task.sample_initial_state(rng) for _ in range(20)] for rng in map(np.random.default_rng, (5, 5))
-    )
+    first, again = ([task.sample_initial_state(rng) for _ in range(20)] for rng in map(np.random.default_rng, (5, 5)))
     assert first == again
     assert len({state.name for state in first}) == 20
     assert all(state.name.startswith(f"{task.name}/drawn/") for state in first)
@@ -136,7 +134,7 @@ def test_there_are_twenty_five_training_objects_and_the_irregular_ones_are_other
     rng = np.random.default_rng(0)
     seen = {TASKS["pick-place"].sample_initial_state(rng).labels["object"] for _ in range(600)}
     assert seen == set(TRAINING_NAMES)
-    with pytest.raises(LookupError, match="No object of pick-place named 'aple'. Did you mean 'apple'"):
+    with pytest.raises(LookupError, match=r"No object of pick-place named 'aple'\. Did you mean 'apple'"):
         TASKS["pick-place"].sample_initial_state(rng, objects=("aple",))
     with pytest.raises(ValueError, match="No object of pick-place was given"):
         TASKS["pick-place"].fixed_states(1, seed=0, prefix="test", objects=())

@@ -11,9 +11,13 @@ import tyro
 
 from rlco.core.progress import progress
 from rlco.data.reader import Dataset
-from rlco.demos.generate import GenerateConfig, generate_demonstrations, propose_segments
+from rlco.demos.generate import GenerateConfig, GenerateReport, generate_demonstrations, propose_segments
 from rlco.demos.plan import PlanConfig
 from rlco.demos.record import RecordConfig, record_demonstrations, style
+from rlco.evals.generation_plot import generation_picture
+
+PICTURE = "generation.png"
+"""In the dataset's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class Generate:
     seed: int = 0
     num_envs: int = 16
     """Environments side by side; changes no result."""
+    json: bool = False
+    """Print JSON, every layout cell in it."""
     write_segments: bool = False
     """Only write where the stages of each real demonstration are to REAL/meta/rlco_segments.json, to be corrected by
     hand; later calls use that file."""
@@ -103,4 +109,24 @@ class Generate:
             raise ValueError("Say where to write: rlco generate REAL FOLDER.")
         with progress("generate", total=self.count, unit="demonstration") as bar:
             report = generate_demonstrations(self.folder, real, config, num_envs=self.num_envs, reporter=bar)
-        print(json.dumps(asdict(report), indent=2))
+        picture = self.folder / PICTURE
+        generation_picture(asdict(report), picture)
+        print(json.dumps(asdict(report), indent=2) if self.json else f"{told(report)}\nBy layout: {picture}")
+
+
+def told(report: GenerateReport) -> str:
+    """Return the figures of a generation in lines for a person."""
+    lines = [
+        f"{report.count} demonstrations kept of {report.attempts} attempts ({report.success_rate:.0%}), "
+        f"{report.mean_length:.0f} control steps each; {report.sources} real demonstrations used, "
+        f"of which {report.mean_pruned:.0f} steps each were left out.",
+        f"Replayed open loop in the twin, {report.replay_success_rate:.0%} of the real ones succeed.",
+    ]
+    lines += [f"  episode {number}: {why}" for number, why in (report.replay_failures | report.unused).items()]
+    lines += [f"  rejected, {reason}: {count}" for reason, count in sorted(report.rejected.items())]
+    lines += [
+        f"  {label}: {its['kept']} of {its['attempts']}"
+        for label, its in report.labels.items()
+        if its["success_rate"] < report.success_rate - 0.1
+    ]
+    return "\n".join(lines)

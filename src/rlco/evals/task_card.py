@@ -85,7 +85,7 @@ def _words(task: Task) -> _Words:
             return _Words(
                 success=f"the named cube's centre is {_cm(task.goal_x_m)} from the robot's base or farther, "
                 f"and within {_cm(task.band_m)} of the line straight ahead of its start",
-                dense="(nearness of hand and pushing point + nearness of cube and goal while the hand is behind it) / 3",
+                dense="(nearness of hand and pushing point + nearness of cube and goal while the hand is there) / 3",
                 objects=tuple(COLOURS),
             )
         case OpenDrawer():

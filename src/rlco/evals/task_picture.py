@@ -185,9 +185,7 @@ def _outline(
     for region in found:
         corners = np.concatenate([region.corners_m, np.zeros((4, 1))], axis=1)
         axis.add_patch(
-            Polygon(
-                seen_at(corners, camera, side_px=side_px), closed=True, fill=False, lw=2.2, ec=colours[region.name]
-            )
+            Polygon(seen_at(corners, camera, side_px=side_px), closed=True, fill=False, lw=2.2, ec=colours[region.name])
         )
     axis.set_xlim(-0.5, side_px - 0.5)
     axis.set_ylim(side_px - 0.5, -0.5)
@@ -234,7 +232,8 @@ def _footprint(fixture: FixtureSpec, state: InitialState) -> Float[ndarray, "4 2
     (x0, y0, _), (x1, y1, _) = low.min(0), high.max(0)
     pose = np.array(state.object_pose[fixture.name])
     behind = state.joint_value.get(fixture.name, 0.0)  # the pose is the sliding part's
-    corners = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]]) + [behind, 0.0, 0.0]
+    x0, x1 = x0 + behind, x1 + behind
+    corners = np.array([[x0, y0, 0.0], [x1, y0, 0.0], [x1, y1, 0.0], [x0, y1, 0.0]])
     return (pose[:3] + quat_rotate(np.tile(pose[3:], (4, 1)), corners))[:, :2]
 
 
