@@ -19,6 +19,7 @@ from rlco.demos.operator import EXACT, TELEOP, Operator
 from rlco.demos.plan import PlanConfig
 from rlco.demos.record import RecordConfig, record_demonstrations, style
 from rlco.demos.replay import replay
+from rlco.demos.sources import seeds_of
 from rlco.rollout.record import record
 from rlco.tasks import task
 from rlco.tasks.push_cube import REAL_COLOURS
@@ -251,9 +252,28 @@ def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
 def test_a_dataset_without_initial_states_cannot_be_replayed(real: Path, tmp_path: Path) -> None:
     shutil.copytree(real, tmp_path / "real")
     (tmp_path / "real" / layout.INITIAL_STATES_PATH).unlink()
-    with pytest.raises(ValueError, match="lacks the initial state of 6 episodes"):
+    with pytest.raises(ValueError, match=r"has no initial states .* rlco recover '.*real' NEW_FOLDER --task push-cube"):
         generate_demonstrations(tmp_path / "sim", Dataset.open(tmp_path / "real"), SIM)
     assert not (tmp_path / "sim").exists()
+
+
+def test_a_demonstration_without_initial_state_is_left_out_and_the_others_keep_their_numbers(
+    real: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(real, tmp_path / "real")
+    sidecar = tmp_path / "real" / layout.INITIAL_STATES_PATH
+    values = json.loads(sidecar.read_text())
+    values["episodes"][1] = None
+    sidecar.write_text(json.dumps(values))
+    whole, part = (Dataset.open(folder) for folder in (real, tmp_path / "real"))
+    with make_world("push-cube", num_envs=4, image_size=SIZE, render="none") as world:
+        everything = seeds_of(world, TASK, whole, window=PlanConfig().window)
+        rest = seeds_of(world, TASK, part, window=PlanConfig().window)
+    assert rest.unused["1"] == "no initial state"
+    assert rest.total == everything.total - 1
+    assert [seed.number for seed in rest.seeds] == [seed.number for seed in everything.seeds if seed.number != 1]
+    assert rest.segments[1] is None
+    assert rest.segments[2:] == everything.segments[2:]
 
 
 def test_bad_names_and_numbers_are_refused(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_a_moved_object_moves_once_and_a_restored_episode_remembers_it(
     assert jumps[nudge.step] == pytest.approx(np.hypot(*nudge.offset_m), abs=2e-3)
     np.testing.assert_allclose(track[-1] - track[0], nudge.offset_m, atol=3e-3)
     for at in (nudge.step, nudge.step + 1):  # saved just before and just after the jump
+        simulation.reset(1, state)
         simulation.set_state(1, saved[at])
         for _ in range(20 - at):
             simulation.control_step(1, STAY)

@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import tyro
 
 from rlco.cli import BAD_USAGE, FAILED, OK, complain
+from rlco.cli.recovery import replay_check
 from rlco.core.progress import progress
 from rlco.data.validation.repair import Repair, RepairOptions, Unit, repair, require_destination
 from rlco.data.validation.survey import count_episodes
 from rlco.data.validation.validate import IDLE_S, Examined, examine
+from rlco.tasks import task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,17 @@ class Validate:
     """A longer pause than this is found [s]."""
     skip_pictures: bool = False
     """Count the frames of the videos, but do not look at them: faster."""
+    replay: str | None = None
+    """Also replay the actions, open loop, in the twin of this task, and say how far it drifts from the recording."""
+    plot: Path | None = None
+    """For --replay: draw the drift into this PNG."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> int:
         """See the overview."""
+        if self.replay is not None:
+            task(self.replay)
         try:
             options = self._options()
             if self.repair is not None:
@@ -65,6 +73,8 @@ class Validate:
             for name, value in (("--units", self.units), ("--trim-idle", self.trim_idle), ("--fps", self.fps))
             if value
         ]
+        if self.plot is not None and self.replay is None:
+            raise ValueError("--plot belongs to --replay: say in which task's twin the actions are to be replayed.")
         if given and self.repair is None:
             raise ValueError(f"{given[0]} belongs to --repair: say where the repaired dataset is to be written.")
         return RepairOptions(units=self.units, trim_idle=self.trim_idle, idle_s=self.idle_s, fps=self.fps)
@@ -73,14 +83,24 @@ class Validate:
         with progress("validate", total=count_episodes(folder), unit="episode") as bar:
             return examine(folder, idle_s=self.idle_s, decode=not self.skip_pictures, reporter=bar)
 
+    def _replayed(self, examined: Examined) -> dict[str, Any] | None:
+        """Return the drift; None for a dataset with errors, which cannot be replayed as it is."""
+        if self.replay is None or examined.validation.errors:
+            return None
+        return replay_check(self.folder, self.replay, self.plot)
+
     def _show(self, before: Examined, done: Repair | None, after: Examined | None) -> None:
         if self.json:
             found: dict[str, Any] = before.validation.to_json()
+            if self.replay is not None:
+                found["replay"] = self._replayed(before)
             if done is not None and after is not None:
                 found |= {"repair": done.to_json(), "repaired": after.validation.to_json()}
             print(json.dumps(found, indent=2))
             return
         lines = before.validation.lines()
+        if self.replay is not None:
+            lines += ["", f"Replay in the twin of {self.replay}: {json.dumps(self._replayed(before), indent=2)}"]
         if done is not None and after is not None:
             lines += ["", *done.lines(), "", *after.validation.lines()]
         print("\n".join(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from rlco.demos.segments import Segment, WindowConfig, find_segments
 from rlco.demos.targets import commanded_targets
 from rlco.tasks import Task
 
+_NO_STATE = "no initial state"
 _IDLE_M = 0.002
 """Targets nearer than this to the last kept one are a pause."""
 _IDLE_RAD = 0.01
@@ -85,14 +86,16 @@ def seeds_of(
     no demonstration succeeds.
     """
     initial = known_states(task, demonstrations)
-    actions = [demonstrations.action[span.start : span.stop] for span in demonstrations.episodes]
-    found: list[tuple[Segment, ...] | None] = []
+    spans = [demonstrations.episodes[number] for number in initial]
+    actions = [demonstrations.action[span.start : span.stop] for span in spans]
+    found: list[tuple[Segment, ...] | None] = [None] * len(demonstrations.episodes)
     seeds: list[Seed] = []
     failed: dict[str, str] = {}
-    unused: dict[str, str] = {}
-    for replayed in replay(world, actions, initial):
-        its = find_segments(task, replayed, window) if segments is None else segments[replayed.number]
-        found.append(None if isinstance(its, str) else its)
+    unused = {str(n): _NO_STATE for n, state in enumerate(demonstrations.initial_states) if state is None}
+    for number, replayed in zip(initial, replay(world, actions, list(initial.values())), strict=True):
+        replayed = replace(replayed, number=number)
+        its = find_segments(task, replayed, window) if segments is None else segments[number]
+        found[number] = None if isinstance(its, str) else its
         if not replayed.succeeded:
             failed[str(replayed.number)] = why_failed(task, replayed)
         elif its is None or isinstance(its, str):
@@ -118,15 +121,18 @@ def seeds_of(
     )
 
 
-def known_states(task: Task, demonstrations: Dataset) -> list[InitialState]:
-    """Return every episode's initial state. Raises ``ValueError`` if one is missing or of another task."""
-    initial = [state for state in demonstrations.initial_states if state is not None]
-    if len(initial) < len(demonstrations.episodes):
+def known_states(task: Task, demonstrations: Dataset) -> dict[int, InitialState]:
+    """Return the initial states that are known, by episode.
+
+    Raises ``ValueError`` if there are none, or one is of another task.
+    """
+    initial = {n: state for n, state in enumerate(demonstrations.initial_states) if state is not None}
+    if not initial:
         raise ValueError(
-            f"'{demonstrations.folder}' lacks the initial state of {len(demonstrations.episodes) - len(initial)} "
-            "episodes (meta/rlco_initial_states.json): they cannot be replayed."
+            f"'{demonstrations.folder}' has no initial states (meta/rlco_initial_states.json) to replay from. "
+            f"Find them from the motion: rlco recover '{demonstrations.folder}' NEW_FOLDER --task {task.name}"
         )
-    for state in initial:
+    for state in initial.values():
         task.check(state)
     return initial
 

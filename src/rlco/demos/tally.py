@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlco.core.scene import InitialState
-from rlco.demos.layouts import cell
+from rlco.demos.layouts import cell, labels
 
 
 @dataclass(slots=True)
@@ -97,6 +97,5 @@ class Tally:
         )
 
     def _cells(self, initial: InitialState) -> list[Cell]:
-        labels = [f"{name}={value}" for name, value in initial.labels.items()]
-        found = [self.by_label.setdefault(label, Cell()) for label in labels]
+        found = [self.by_label.setdefault(label, Cell()) for label in labels(initial)]
         return [self.total, *found, self.by_cell.setdefault(cell(initial), Cell())]
