@@ -144,7 +144,7 @@ def test_rewards_stay_in_their_bounds_and_the_operator_solves_the_task_in_the_st
         np.testing.assert_allclose(paid.sum(1), most, atol=1e-6)
         sparse.reset(seed=0)
         _, rewards, *_ = sparse.step_chunk(wander(sparse, 40, seed=1))
-        assert set(np.unique(rewards).round(6).tolist()) <= {0.0, 0.2, 1.0}
+        assert set(np.unique(rewards).astype(float).round(6).tolist()) <= {0.0, 0.2, 1.0}
 
 
 @EVERY_TASK

@@ -68,6 +68,7 @@ _TURN_RAD = 0.1
 """Fastest turn of one control step."""
 _TURNED_RAD = 0.04
 """A way-point is reached only when the gripper is turned this near to what it asks for."""
+_AWAY_M = 0.045
 _IN_HAND_M = 0.06
 """What is farther than this from the TCP is not in the hand."""
 _STUCK_M, _STUCK_STEPS = 0.04, 4
@@ -176,8 +177,9 @@ class _Hand:
             self.via_m = None
         last = len(waypoints) - 1
         self.next = min(self.next, last)
-        lost = self._slipped(waypoints, tcp_m) or _left_behind(waypoints[self.next], tcp_m)
-        if lost or self._is_stuck(waypoints[self.next], tcp_m):
+        waypoint = waypoints[self.next]
+        lost = self._slipped(waypoints, tcp_m) or _left_behind(waypoint, tcp_m) or _moved_away(waypoint, tcp_m)
+        if lost or self._is_stuck(waypoint, tcp_m):
             self.next = self.waited = 0
         goal = self._aimed(waypoints)
         if self.next < last and self._is_there(waypoints[self.next], goal, tcp):
@@ -252,6 +254,11 @@ def _turn(target: Float[ndarray, " 7"], yaw_rad: float | None) -> float:
     missing = yaw_rad - _yaw(target)
     # a measured start pose is never exactly straight
     return float(np.clip(missing, -_TURN_RAD, _TURN_RAD)) if abs(missing) > _TURNED_RAD / 2 else 0.0
+
+
+def _moved_away(waypoint: Waypoint, tcp_m: Float[ndarray, " 3"]) -> bool:
+    """Return whether what the fingers are about to close on, or to let go over, has moved away from under them."""
+    return waypoint.wait_steps > 0 and float(np.linalg.norm(np.array(waypoint.position_m) - tcp_m)) > _AWAY_M
 
 
 def _left_behind(waypoint: Waypoint, tcp_m: Float[ndarray, " 3"]) -> bool:

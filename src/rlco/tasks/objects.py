@@ -18,7 +18,7 @@ _LYING: Triple = (0.0, np.pi / 2, 0.0)
 _GREEN: RGB = (0.20, 0.50, 0.15)
 _BROWN: RGB = (0.40, 0.25, 0.12)
 _ROLLING_N_M_S = 4e-4
-_FINGER_ABOVE_TOP_M = 0.028
+_FINGER_ABOVE_TOP_M = 0.034
 """The TCP is at most this far below an object's top: the hand is 3.7 cm above the TCP."""
 _LOWEST_TCP_M = 0.015
 

@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from rlco.core.errors import unknown_name
 from rlco.core.scene import InitialState, Look, Nudge, ObjectSpec, Part
-from rlco.tasks.contract import Task
+from rlco.tasks.contract import Ends, Task
 
 UNSEEN_OBJECTS = "unseen-objects"
 """Objects that are in no training set; the task itself draws them."""
@@ -39,8 +39,9 @@ PERTURBED_YAW_RAD = float(np.deg2rad(30.0))
 
 _DISTRACTORS = ("block", "tin", "marble", "tube", "pebble")
 _DISTRACTOR_RGB = ((0.30, 0.34, 0.42), (0.62, 0.60, 0.55), (0.25, 0.45, 0.45), (0.55, 0.38, 0.30), (0.45, 0.45, 0.48))
-DISTRACTOR_PLACES = ((0.40, 0.31), (0.55, 0.32), (0.68, 0.31), (0.40, -0.31), (0.55, -0.32), (0.68, -0.31))
-"""Beside the working area of every task, x and y [m]."""
+DISTRACTOR_PLACES = ((0.30, 0.22), (0.72, 0.28), (0.28, -0.24), (0.32, -0.35), (0.42, -0.40), (0.84, -0.04))
+"""Beside the working area of every task and in the picture, x and y [m]."""
+_AHEAD_RAD = 0.35
 _ROOM_M = 0.14
 """A moved object stays this far from the others."""
 
@@ -118,12 +119,16 @@ def _clutter(task: Task, state: InitialState, rng: np.random.Generator) -> Initi
 
 
 def _moved_object(task: Task, state: InitialState, rng: np.random.Generator) -> InitialState:
-    """The object of the first stage is moved by 4 to 6 cm, a second or two after the start, not into another one."""
+    """The object of the first stage is moved by 4 to 6 cm, a second or two after the start, not into another one.
+
+    What is to be pushed is moved ahead, by up to 20 degrees aside: its lane is where it stood.
+    """
     name = task.reference_object(state, 0)
     here = np.array(state.object_pose[name][:2])
     others = [np.array(pose[:2]) for other, pose in state.object_pose.items() if other != name]
     step, offsets = int(rng.integers(5, 11)), []
-    for angle, way in zip(rng.uniform(0, 2 * np.pi, 8), rng.uniform(0.04, 0.06, 8), strict=True):
+    half = np.pi if task.stages[0].ends is Ends.GRASP else _AHEAD_RAD
+    for angle, way in zip(rng.uniform(-half, half, 8), rng.uniform(0.04, 0.06, 8), strict=True):
         offsets.append(way * np.array([np.cos(angle), np.sin(angle)]))
     room = [min((float(np.linalg.norm(here + offset - other)) for other in others), default=1.0) for offset in offsets]
     free = [i for i, distance in enumerate(room) if distance >= _ROOM_M]

@@ -24,7 +24,7 @@ WALL_X_M = -0.9
 _PAINT_M = 0.0006
 """Half thickness of painted markers: enough to win the depth test."""
 _FIXTURE_FRICTION = 0.8
-_GRASPING_IMPRATIO = 5.0
+_GRASPING_IMPRATIO = 20.0
 """How much stiffer friction is than the contact itself."""
 _SHAPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
