@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlco.core.poses import quat_multiply, rpy_to_quat
 from rlco.core.scene import MAX_TRANSLATION_M, InitialState
 from rlco.engines.mujoco.appearance import Appearance
+from rlco.engines.mujoco.controller import _turned
 from rlco.engines.mujoco.dynamics import Dynamics
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.tasks import task
@@ -229,3 +231,13 @@ def test_a_start_out_of_reach_is_refused(twin: Simulation) -> None:
     far: InitialState = replace(STATES[0], tcp_offset_m=(2.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="out of reach"):
         twin.reset(0, far)
+
+
+def test_the_controllers_quick_turn_is_the_library_functions_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        quat = rng.normal(size=4)
+        quat /= np.linalg.norm(quat)
+        rpy = rng.uniform(-0.25, 0.25, 3).astype(np.float32)
+        slow = quat_multiply(quat, rpy_to_quat(rpy.astype(np.float64)))
+        assert _turned(quat, rpy) == slow.tolist()

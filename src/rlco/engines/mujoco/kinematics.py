@@ -86,9 +86,10 @@ class Kinematics:
             mujoco.mju_cholSolve(self._solved, normal, self._error - jacobian @ posture)
             step = posture + jacobian.T @ self._solved
             posture[:] = 0.0
-            largest = np.abs(step).max()
+            largest = max(step.max(), -step.min())
             qpos += step if largest < self.max_step_rad else step * (self.max_step_rad / largest)
-            np.clip(qpos, panda.JOINT_LOW, panda.JOINT_HIGH, out=qpos)
+            np.maximum(qpos, panda.JOINT_LOW, out=qpos)  # numpy.clip takes four times as long at this size
+            np.minimum(qpos, panda.JOINT_HIGH, out=qpos)
         else:
             self._forward(qpos)
             self._measure(target)
