@@ -11,7 +11,7 @@ import pytest
 
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import read_json
-from rlco.recipes import RECIPES, recipe
+from rlco.recipes import RECIPES, recipe, stages
 from rlco.recipes.films import choose
 from rlco.recipes.run import METHODS, Run, claim_run, main_job, run_recipe
 from rlco.recipes.stages import Demonstrations, open_policy, policy_folder, weights_fingerprint
@@ -53,9 +53,9 @@ def test_a_run_folder_of_another_configuration_is_refused_and_left_alone(tmp_pat
 
 
 def test_the_control_runs_after_the_stage_whose_compute_it_matches() -> None:
-    stages = list(main_job(Run(folder=Path("x"), config=recipe(DEBUG))))
-    assert stages.index("rl") < stages.index("sft-control")
-    assert "rl-no-real-term" not in stages
+    names = list(main_job(Run(folder=Path("x"), config=recipe(DEBUG))))
+    assert names.index("rl") < names.index("sft-control")
+    assert "rl-no-real-term" not in names
     with_ablation = main_job(Run(folder=Path("x"), config=replace(recipe(DEBUG), without_real_term=True)))
     assert set(METHODS) <= set(with_ablation)
 
@@ -124,3 +124,21 @@ def test_the_main_job_runs_resumes_and_is_not_done_twice(tmp_path: Path, monkeyp
         monkeypatch.setattr(f"rlco.recipes.stages.{broken}", stopped)
     run_recipe(config, folder)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize(("reward", "ends"), [("sparse", True), ("dense", False)])
+def test_success_ends_an_episode_only_where_the_reward_is_not_paid_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, reward: str, ends: bool
+) -> None:
+    asked = {}
+
+    def world(task_name: str, **options: object) -> object:
+        asked.update(options, task=task_name)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(stages, "make_world", world)
+    config = replace(recipe(DEBUG).rl, beta=0.0, reward=reward)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="seen enough"):
+        stages.rl(tmp_path / "rl", start="untrained:pi05-tiny", real=None, task_name="pick-place", config=config)
+    assert asked["end_on_success"] is ends
+    assert asked["reward"] == reward

@@ -19,7 +19,7 @@ def open_drawer_demo() -> RunConfig:
         alpha=0.5,
         real_only=SFTConfig(steps=250),
         cotraining=SFTConfig(steps=500),
-        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, sft_batch_size=64),
+        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, lr_warmup=40, sft_batch_size=64),
     )
 
 

@@ -155,6 +155,8 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
         num_envs=config.num_envs,
         seed=config.seed,
         reward=config.reward,
+        # a dense reward pays for every step: if success ended it, the best policy would be one that never succeeds
+        end_on_success=config.reward == "sparse",
         image_size=policy.config.image_size,
     ) as world:
         stage = StageTwo(policy, Collector(world), real_term(policy, dataset, config), config)

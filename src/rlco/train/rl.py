@@ -64,6 +64,7 @@ class RLConfig:
     critic_warmup: int = 1
     """First iterations in which only the critic learns."""
     reward: Literal["sparse", "dense"] = "sparse"
+    """``sparse``: an episode ends at success; ``dense``: it goes on to the clock, for success pays at every step."""
     save_every: int = 10
     seed: int = 0
 
