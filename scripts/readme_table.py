@@ -1,6 +1,6 @@
-"""Put a run's figures into README.md, between its two markers.
+"""Put the figures of demos into README.md, between its markers: push-cube's in full, one line for each task.
 
-Run: .venv/bin/python scripts/readme_table.py runs/demo/results.json
+Run: .venv/bin/python scripts/readme_table.py runs/demo/results.json open-drawer=runs/demo-open-drawer/results.json ...
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rlco.core.progress import clock
 from rlco.evals.report import percent, points
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -42,15 +42,39 @@ def gap(results: dict[str, Any], method: str) -> str:
     return f"**{points(found['value'])}** ({points(found['low'])} to {points(found['high'])})"
 
 
+def tasks_table(results: dict[str, dict[str, Any]]) -> str:
+    """Return one line for each task: success on the stand-in of every method, and ours in the twin."""
+    methods = list(next(iter(results.values()))["rates"])
+    head = ["task", *methods, f"{methods[-1]}, twin", "time"]
+    rows = [
+        [
+            name,
+            *(rate(found["rates"][method]["all"]) for method in methods),
+            rate(found["rates"][methods[-1]]["twin"]),
+            clock(sum(found["seconds"].values())),
+        ]
+        for name, found in results.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
+
+
+def put(name: str, text: str) -> None:
+    """Write ``text`` between the markers of that name."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = README.read_text().split(begin)
+    README.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def main() -> None:
     """Rewrite the README."""
-    results = json.loads(Path(sys.argv[1]).read_text())
-    episodes = max(found["episodes"] for found in results["rates"].values())
-    seconds = sum(results["seconds"].values())
+    demo = json.loads(Path(sys.argv[1]).read_text())
+    others = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    episodes = max(found["episodes"] for found in demo["rates"].values())
+    seconds = sum(demo["seconds"].values())
     caption = f"{episodes} episodes a method; 95 % intervals in brackets; the whole run took {clock(seconds)}."
-    before, rest = README.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(results)}\n\n{caption}\n{END}{after}")
+    put("results", f"{table(demo)}\n\n{caption}")
+    tasks = {"push-cube": demo} | {name: json.loads(Path(path).read_text()) for name, path in others.items()}
+    put("tasks", tasks_table(tasks))
 
 
 if __name__ == "__main__":
