@@ -37,7 +37,7 @@ from rlco.demos.record import RecordConfig, record_demonstrations, style
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.tasks import TASKS, task
 
-LEAST_RATIO = 0.4
+LEAST_RATIO = 0.5
 LEAST_A_MINUTE = 200.0
 """1,000 demonstrations in five minutes, with every core at work on them."""
 

@@ -139,8 +139,7 @@ def _serve(pipe: Connection, task_name: str, domain: str, num_envs: int, image_s
     states = []
     for _ in range(num_envs):
         data = mujoco.MjData(model)
-        data.qpos[:], data.ctrl[:] = first.qpos, first.ctrl
-        mujoco.mj_forward(model, data)
+        mujoco.mj_copyData(data, model, first)  # all of it: where a drawer stands is no joint's value
         states.append(data)
     context, camera, option = mujoco.MjrContext(model, 50), mujoco.MjvCamera(), mujoco.MjvOption()
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)

@@ -73,7 +73,7 @@ class Kinematics:
         p = posture_gain (home - q) acts in the null space of the task, in the first iteration only.
         """
         qpos, jacobian = seed.copy(), self._arm_jacobian
-        posture = self.posture_gain * (panda.HOME_QPOS - qpos)
+        posture: Float[ndarray, " 7"] | None = self.posture_gain * (panda.HOME_QPOS - qpos)
         for _ in range(max_iterations or self.max_iterations):
             self._forward(qpos)
             self._measure(target)
@@ -83,9 +83,12 @@ class Kinematics:
             mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
             normal = jacobian @ jacobian.T + self._regular
             mujoco.mju_cholFactor(normal, 0.0)  # several times faster than numpy.linalg at this size
-            mujoco.mju_cholSolve(self._solved, normal, self._error - jacobian @ posture)
-            step = posture + jacobian.T @ self._solved
-            posture[:] = 0.0
+            if posture is None:
+                mujoco.mju_cholSolve(self._solved, normal, self._error)
+                step = jacobian.T @ self._solved
+            else:
+                mujoco.mju_cholSolve(self._solved, normal, self._error - jacobian @ posture)
+                step, posture = posture + jacobian.T @ self._solved, None
             largest = max(step.max(), -step.min())
             qpos += step if largest < self.max_step_rad else step * (self.max_step_rad / largest)
             np.maximum(qpos, panda.JOINT_LOW, out=qpos)  # numpy.clip takes four times as long at this size

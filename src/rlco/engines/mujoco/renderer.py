@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 from jaxtyping import UInt8
@@ -27,9 +29,13 @@ class Renderer:
     ``model`` is any of the models that are drawn: they share robot, table and texture, and differ in their objects.
     """
 
+    _current: ClassVar[Renderer | None] = None
+    """Whose context is current: several may live in one process."""
+
     def __init__(self, model: mujoco.MjModel, *, camera: str, image_size: int, appearance: Appearance) -> None:
         self._gl = gl_context.GLContext(image_size, image_size)
         self._gl.make_current()
+        Renderer._current = self
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMS)
@@ -48,7 +54,7 @@ class Renderer:
         self, model: mujoco.MjModel, data: mujoco.MjData, out: UInt8[ndarray, "size size 3"], *, noise_key: int
     ) -> None:
         """Write the camera's picture of ``data`` into ``out``; ``noise_key`` chooses the pixel noise."""
-        self._gl.make_current()  # another renderer may live in this process
+        self._take_over()
         mujoco.mjv_updateScene(
             model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
         )
@@ -64,6 +70,13 @@ class Renderer:
         self._gl.make_current()
         self._context.free()
         self._gl.free()
+        Renderer._current = None
+
+    def _take_over(self) -> None:
+        """Make this context the current one; asking for it at every frame costs more than the copy of the picture."""
+        if Renderer._current is not self:
+            self._gl.make_current()
+            Renderer._current = self
 
 
 class Sensor:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -119,7 +120,7 @@ class Simulation:
             slot.ctrl[:] = command
             mujoco.mj_step(slot.variant.model, slot.data, self._ticks)
         slot.steps += 1
-        if not np.isfinite(slot.qpos.sum()):
+        if not math.isfinite(slot.qpos.sum()):
             raise FloatingPointError(f"The simulation of environment {e} diverged; initial state {slot.initial}.")
         mujoco.mj_kinematics(slot.variant.model, slot.data)  # poses are one tick behind after mj_step
         return reached
