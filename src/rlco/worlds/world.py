@@ -282,11 +282,13 @@ class World(gym.vector.VectorEnv):
     def _mark_lost(self, over: Bool[ndarray, " E"], steps: int) -> None:
         """Write the rows of episodes that were lost with their worker; ``over``: had ended before this call."""
         rows = self._lost_since_step
+        self._arrays["lost"][over & ~rows] = False
+        if not rows.any():
+            return
         for name in ("rewards", "terminated", "truncated", "valid", "ik_failed"):
             self._arrays[name][rows, :steps] = 0
         self._arrays["truncated"][rows, 0] = True
         self._arrays["lost"][rows] = True
-        self._arrays["lost"][over & ~rows] = False
         self._lost_since_step[:] = False
 
     def _result(self, steps: int, render: str) -> StepResult:
