@@ -42,7 +42,7 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options)
-    is_met = figures["ratio"] >= LEAST_RATIO
+    is_met = min(figures["ratio"], figures["mixture_ratio"]) >= LEAST_RATIO
     return conclude(figures, options, same=("frames", "image_size", "batch_size"), is_met=is_met)
 
 

@@ -62,7 +62,7 @@ def compare(
     pairs = {"ratio": (baseline["ratio"], figures["ratio"]) if is_overhead else (figures["ratio"], baseline["ratio"])}
     for group in ("steps_per_s", "samples_per_s"):
         now, then = figures.get(group, {}), baseline.get(group, {})
-        pairs |= {name: (now[name], rate) for name, rate in then.items() if name != "bound"}
+        pairs |= {name: (now[name], rate) for name, rate in then.items() if name != "bound" and name in now}
     return [
         f"{name}: {figures['ratio'] if name == 'ratio' else a}, the baseline has "
         f"{baseline['ratio'] if name == 'ratio' else b}: more than a tenth worse"

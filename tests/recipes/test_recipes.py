@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from rlco.data.reader import Dataset
+from rlco.data.writer import write_dataset
+from rlco.demos.sources import known_states
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import read_json
 from rlco.recipes import RECIPES, recipe, stages
 from rlco.recipes.films import choose
 from rlco.recipes.run import METHODS, Run, claim_run, main_job, run_recipe
 from rlco.recipes.stages import Demonstrations, open_policy, policy_folder, weights_fingerprint
+from rlco.tasks import task
+from tests.data.samples import healthy
 from tests.evals.samples import result
 
 DEBUG = "push-cube-pi05-nano-debug"
@@ -142,3 +147,15 @@ def test_success_ends_an_episode_only_where_the_reward_is_not_paid_at_every_step
         stages.rl(tmp_path / "rl", start="untrained:pi05-tiny", real=None, task_name="pick-place", config=config)
     assert asked["end_on_success"] is ends
     assert asked["reward"] == reward
+
+
+def test_demonstrations_of_another_rate_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    fast = replace(healthy(0), fps=10)
+    write_dataset(tmp_path / "fast", [fast], fps=10, robot_type="panda")
+    given = Demonstrations(real=tmp_path / "fast")
+    config = recipe(DEBUG).cotraining
+    with pytest.raises(ValueError, match="was recorded at 10 Hz, the control rate is 5 Hz"):
+        stages.sft(tmp_path / "sft", start="untrained:pi05-tiny", demonstrations=given, config=config)
+    with pytest.raises(ValueError, match="was recorded at 10 Hz"):
+        known_states(task("push-cube"), Dataset.open(tmp_path / "fast"))
+    assert not (tmp_path / "sft" / "policy").exists()

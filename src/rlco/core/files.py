@@ -46,10 +46,18 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     shutil.rmtree(old, ignore_errors=True)
     temporary.mkdir()
     write(temporary)
+    _to_disk(temporary)  # or a power cut could leave the new name with nothing in its files
     if path.exists():
         os.replace(path, old)
     os.replace(temporary, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
 
 
 def require_writable(folder: Path) -> None:

@@ -110,7 +110,13 @@ def generate_demonstrations(
     """
     the_task = task(config.task)
     segments = read_segments(demonstrations.folder, the_task, lengths=[len(span) for span in demonstrations.episodes])
-    inputs = {"demonstrations": demonstrations.fingerprint, "segments": _name(segments), **asdict(config)}
+    states = [None if state is None else state.to_json() for state in demonstrations.initial_states]
+    inputs = {
+        "demonstrations": demonstrations.fingerprint,
+        "initial_states": fingerprint(states),
+        "segments": _name(segments),
+        **asdict(config),
+    }
     done = finished_report(folder, inputs=inputs)
     if done is not None:
         return GenerateReport(**done)

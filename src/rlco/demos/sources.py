@@ -126,6 +126,11 @@ def known_states(task: Task, demonstrations: Dataset) -> dict[int, InitialState]
 
     Raises ``ValueError`` if there are none, or one is of another task.
     """
+    if demonstrations.fps != task.control_hz:
+        raise ValueError(
+            f"'{demonstrations.folder}' was recorded at {demonstrations.fps} Hz, "
+            f"the twin acts at {task.control_hz:g} Hz. Resample it with rlco data convert."
+        )
     initial = {n: state for n, state in enumerate(demonstrations.initial_states) if state is not None}
     if not initial:
         raise ValueError(

@@ -16,7 +16,7 @@ from rlco.data.mixture import Mixture, require_alpha
 from rlco.data.reader import Dataset
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings, evaluate
-from rlco.policies.checkpoint import WEIGHTS, base_policy, load_policy, new_policy, save_policy
+from rlco.policies.checkpoint import CONTROL_HZ, WEIGHTS, base_policy, load_policy, new_policy, save_policy
 from rlco.policies.pi05.policy import PI05Policy
 from rlco.rollout.collect import Collector
 from rlco.tasks import task
@@ -76,10 +76,15 @@ class Demonstrations:
     def open(self) -> tuple[list[Dataset], list[float]]:
         """Return the datasets, simulated first, and how often each is drawn."""
         if self.data:
-            return [Dataset.open(folder) for folder in self.data], [w / sum(self.weights) for w in self.weights]
+            return [_opened(folder) for folder in self.data], [w / sum(self.weights) for w in self.weights]
         folders = [folder for folder in (self.sim, self.real) if folder is not None]
         weights = [1.0] if self.alpha is None else [self.alpha, 1.0 - self.alpha]
-        return [Dataset.open(folder) for folder in folders], weights
+        return [_opened(folder) for folder in folders], weights
+
+
+def _opened(folder: Path) -> Dataset:
+    """Return the dataset. Raises ``ValueError`` if its rate is not the one at which policies act."""
+    return Dataset.open(folder, control_hz=CONTROL_HZ)
 
 
 def open_policy(reference: str | Path) -> PI05Policy:
@@ -137,7 +142,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     """Run Stage II from ``start`` in the twin; the policy is in ``folder/policy``. ``real`` is for beta above 0."""
     if (real is None) != (config.beta == 0):
         raise ValueError(f"beta is {config.beta:g}, but real demonstrations were {'not ' * (real is None)}given.")
-    dataset = Dataset.open(real) if real is not None else None
+    dataset = _opened(real) if real is not None else None
     inputs = {
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
