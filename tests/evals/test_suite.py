@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rlco.core.episode import StopReason
+from rlco.core.scene import Nudge
 from rlco.evals.outcome import EvaluationResult, Reached, labelled, merged, not_labelled
-from rlco.evals.suite import EvaluationSettings, evaluate
+from rlco.evals.suite import EvaluationSettings, evaluate, is_moved
 from tests.evals.fakes import FakePolicy, FakeWorld, state
 
 STATES = [state(f"s{i}", length=3 + i, colour=("purple", "orange")[i % 2]) for i in range(7)]
@@ -134,3 +136,12 @@ def test_no_states_and_repeated_names_are_refused() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="num_envs must be 1 or more, got 0"):
         settings(num_envs=0)
+
+
+def test_an_object_that_only_the_start_itself_moved_was_not_moved_by_the_policy() -> None:
+    start = replace(STATES[0], nudge=Nudge(object="cube", step=5, offset_m=(0.05, 0.0)))
+    assert not is_moved("cube", (0.0, 0.0), start)
+    assert not is_moved("cube", (0.05, 0.002), start)
+    assert is_moved("cube", (0.02, 0.0), start)
+    assert is_moved("bowl", (0.05, 0.0), start)
+    assert is_moved("cube", (0.05, 0.0), STATES[0])

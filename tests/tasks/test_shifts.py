@@ -236,19 +236,13 @@ def test_an_object_in_the_hand_is_not_moved_until_it_is_let_go(simulations: dict
     assert simulation.facts([0]).object_pose["can"][0, 0] - x == pytest.approx(0.05, abs=0.01)
 
 
-def is_in_its_lane(state: InitialState) -> bool:
-    """A cube's goal stays where it was: one moved sideways or against the hand is not pushed to it straight."""
-    ahead_m, sideways_m = (0.05, 0.0) if state.nudge is None else state.nudge.offset_m
-    return state.task != "push-cube" or (ahead_m > 0 and abs(sideways_m) < 0.015)
-
-
 @pytest.mark.sim
 @EVERY_SHIFT
 def test_the_exact_operator_still_solves_a_shifted_start(
     simulations: dict[str, Simulation], name: str, shift: str
 ) -> None:
     task: Task = TASKS[name]
-    states = [s for s in task.fixed_states(20, seed=0, prefix="test", shift=shift) if is_in_its_lane(s)][:2]
-    assert len(states) == 2
-    for state in states:
-        assert solves(simulations[name], task, state), state.name
+    # an object that moves under the hand is lost now and then; nothing else may fail
+    count, least = (6, 5) if shift == shifts.MOVED_OBJECT else (2, 2)
+    states = task.fixed_states(count, seed=0, prefix="test", shift=shift)
+    assert sum(solves(simulations[name], task, state) for state in states) >= least

@@ -172,8 +172,8 @@ class Attempts:
         running.ik_failed |= bool(info["ik_failed"][e].any())
         if info["lost"][e]:
             running.slot.lost_here += 1
-            running.slot.lost += 1
             if running.slot.lost_here < _LOST_TRIES:
+                running.slot.lost += 1
                 self._running[e] = None
                 self._again.append(running.slot)
                 return

@@ -17,7 +17,7 @@ from rlco.data.reader import Dataset
 from rlco.demos.outcome import why_failed
 from rlco.demos.recover.agreement import angle_rad, distance_m
 from rlco.demos.recover.recorded import home_pose, recorded_motion, robot_start
-from rlco.demos.replay import replay
+from rlco.demos.replay import replay, steps_for
 from rlco.tasks import Task
 from rlco.tasks import task as task_of
 from rlco.tasks.motion import Motion, Recoverable, UnreadableMotionError
@@ -65,7 +65,8 @@ def drift(
         raise ValueError(f"'{dataset.folder}' has {dataset.fps} Hz, '{task_name}' {task.control_hz:g} Hz.")
     motions = [recorded_motion(dataset, number) for number in chosen]
     spans = [dataset.episodes[number] for number in chosen]
-    with make_world(task, num_envs=min(num_envs, max(len(chosen), 1)), render="none") as world:
+    clock = steps_for([len(span) for span in spans], least=task.max_steps)
+    with make_world(task, num_envs=min(num_envs, max(len(chosen), 1)), render="none", max_steps=clock) as world:
         home = home_pose(world, task)
         starts = [_start(dataset, task, n, m, home=home) for n, m in zip(chosen, motions, strict=True)]
         actions = [np.asarray(dataset.action[span.start : span.stop], dtype=np.float64) for span in spans]

@@ -22,6 +22,7 @@ from rlco.demos.attempts import Attempts, Limits, SlotResult
 from rlco.demos.keep import finished_report
 from rlco.demos.layouts import Layouts, cell
 from rlco.demos.plan import PlanConfig
+from rlco.demos.replay import steps_for
 from rlco.demos.segments import Segment, read_segments, write_segments
 from rlco.demos.sources import Seeds, known_states, seeds_of
 from rlco.demos.tally import Tally
@@ -125,7 +126,7 @@ def generate_demonstrations(
     writer = DatasetWriter(
         folder, fps=round(the_task.control_hz), robot_type="panda-twin", inputs=_plain(inputs), sidecar=True
     )
-    with writer, _twin(config, num_envs=num_envs, num_workers=num_workers) as world:
+    with writer, _twin(config, demonstrations, num_envs=num_envs, num_workers=num_workers) as world:
         seeds = seeds_of(world, the_task, demonstrations, window=config.plan.window, segments=segments)
         generation = _Generation(config, seeds, layouts)
         generation.run(world, writer, reporter or Silent())
@@ -143,7 +144,7 @@ def propose_segments(demonstrations: Dataset, config: GenerateConfig, *, num_env
     lengths = [len(span) for span in demonstrations.episodes]
     if read_segments(demonstrations.folder, the_task, lengths=lengths) is not None:
         return write_segments(demonstrations.folder, the_task, [])  # refuses
-    with _twin(config, num_envs=num_envs, num_workers=None) as world:
+    with _twin(config, demonstrations, num_envs=num_envs, num_workers=None) as world:
         seeds = seeds_of(world, the_task, demonstrations, window=config.plan.window)
     # the twin may take some steps after the last action: they are not the demonstration's
     found = [None if its is None else _within(its, length) for its, length in zip(seeds.segments, lengths, strict=True)]
@@ -155,7 +156,8 @@ def _within(segments: tuple[Segment, ...], length: int) -> tuple[Segment, ...] |
     return cut if all(segment.start < segment.end for segment in cut) else None
 
 
-def _twin(config: GenerateConfig, *, num_envs: int, num_workers: int | None) -> Any:  # noqa: ANN401
+def _twin(config: GenerateConfig, demonstrations: Dataset, *, num_envs: int, num_workers: int | None) -> Any:  # noqa: ANN401
+    lengths = [len(span) for span in demonstrations.episodes]
     return make_world(
         config.task,
         domain="twin",
@@ -163,7 +165,7 @@ def _twin(config: GenerateConfig, *, num_envs: int, num_workers: int | None) -> 
         num_workers=num_workers,
         seed=config.seed,
         image_size=config.image_size,
-        max_steps=task(config.task).max_steps + config.stable_steps + 1,
+        max_steps=steps_for(lengths, least=task(config.task).max_steps + config.stable_steps + 1),
         end_on_success=False,
     )
 

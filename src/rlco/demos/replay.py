@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from rlco.core.scene import ACTION_DIM, Facts, InitialState
 
 WAIT_STEPS = 5
 """Control steps that a world may still take after the last recorded action, for things to come to rest."""
+_LOST_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,14 @@ def replay(
     return _Replayer(world, actions, initial_states, wait_steps=wait_steps).run()
 
 
+def steps_for(lengths: Sequence[int], *, least: int) -> int:
+    """Return after how many control steps a world may cut a replay of episodes of these lengths.
+
+    A person's demonstration may be longer than the task's own clock.
+    """
+    return max([least, *(length + WAIT_STEPS + 1 for length in lengths)])
+
+
 @dataclass(slots=True)
 class _Running:
     number: int
@@ -92,7 +102,9 @@ class _Replayer:
     ) -> None:
         self._world, self._actions, self._initial, self._wait = world, actions, initial_states, wait_steps
         self._running: list[_Running | None] = [None] * world.num_envs
-        self._next = 0
+        self._waiting = deque(range(len(actions)))
+        self._losses: Counter[int] = Counter()
+        self._was_reset = False
         self._finished: dict[int, Replayed] = {}
 
     def run(self) -> Iterator[Replayed]:
@@ -108,18 +120,17 @@ class _Replayer:
     def _fill(self) -> None:
         """Start waiting episodes in the free environments."""
         free = [e for e, running in enumerate(self._running) if running is None]
-        first = self._next == 0
-        chosen = {e: self._next + i for i, e in enumerate(free) if self._next + i < len(self._actions)}
+        chosen = {e: self._waiting.popleft() for e in free[: len(self._waiting)]}
         if not chosen:
             return
         # an environment that was never reset needs some start, so the first reset gives all of them one
-        envs = free if first else sorted(chosen)
-        states = [self._initial[chosen.get(e, self._next)] for e in envs]
+        envs = sorted(chosen) if self._was_reset else free
+        self._was_reset, spare = True, next(iter(chosen.values()))
+        states = [self._initial[chosen.get(e, spare)] for e in envs]
         self._world.reset(initial_states=states, mask=np.isin(np.arange(self._world.num_envs), envs))
         facts = self._world.facts()
         for e, number in chosen.items():
             self._running[e] = _Running(number=number, moments=[_moment(facts, e, self._initial[number])])
-        self._next += len(chosen)
 
     def _step(self) -> None:
         """Run one control step everywhere and finish what ended."""
@@ -136,6 +147,9 @@ class _Replayer:
             running.ik_failed.append(bool(info["ik_failed"][e, 0]))
             running.moments.append(_moment(facts, e, self._initial[running.number]))
             lost, succeeded = bool(info["lost"][e]), bool(info["success"][e])
+            if lost and self._is_tried_again(running.number):
+                self._running[e] = None
+                continue
             spent = len(running.sent) >= len(self._actions[running.number]) + self._wait
             if lost or succeeded or truncated[e].any() or spent:
                 self._running[e] = None
@@ -147,6 +161,14 @@ class _Replayer:
                     lost=lost,
                     timed_out=bool(truncated[e].any()) and not (lost or succeeded),
                 )
+
+    def _is_tried_again(self, number: int) -> bool:
+        """Put an episode whose worker died back in front, some times: whether a worker dies must decide nothing."""
+        self._losses[number] += 1
+        if self._losses[number] >= _LOST_TRIES:
+            return False
+        self._waiting.appendleft(number)
+        return True
 
     def _action(self, running: _Running) -> Float[ndarray, " 7"]:
         """Return the recorded action, or a wait with the last gripper command."""

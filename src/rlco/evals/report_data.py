@@ -51,7 +51,7 @@ class ReportData:
     compared: str
     """The method whose difference to every other one is shown."""
     unseen: tuple[str, ...] = ()
-    """Colours that the real demonstrations do not contain."""
+    """Objects that the real demonstrations do not contain."""
     rl: Mapping[str, Records] = field(default_factory=dict)
     """Stage name -> its metrics."""
     sft: Mapping[str, Records] = field(default_factory=dict)

@@ -214,7 +214,7 @@ class Suite:
             episode.steps += int(info["valid"][e].sum())
             if not lost:
                 shifts = shifts_m(facts, e, episode.state)
-                episode.moved |= {name for name, shift in shifts.items() if math.hypot(*shift) >= MOVED_M}
+                episode.moved |= {name for name, shift in shifts.items() if is_moved(name, shift, episode.state)}
                 episode.shift_m = shifts.get(episode.state.labels.get("target", ""))
             if lost or over[e]:
                 reason = StopReason.TIME_LIMIT
@@ -246,6 +246,14 @@ def shifts_m(facts: Facts, e: int, start: InitialState) -> dict[str, tuple[float
         for name, pose in facts.object_pose.items()
         if name in start.object_pose
     }
+
+
+def is_moved(name: str, shift_m: tuple[float, float], start: InitialState) -> bool:
+    """Return whether the robot moved an object: where the start's own nudge puts it does not count."""
+    places = [(0.0, 0.0)]
+    if start.nudge is not None and start.nudge.object == name:
+        places.append(start.nudge.offset_m)
+    return min(math.hypot(shift_m[0] - x, shift_m[1] - y) for x, y in places) >= MOVED_M
 
 
 def reached(episode: Running, reason: StopReason) -> Reached:

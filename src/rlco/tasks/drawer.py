@@ -97,7 +97,8 @@ def heading(way_m: Float[ndarray, " 2"]) -> float:
 def check_state(state: InitialState, *, task: str) -> None:
     """Raise ``ValueError`` if ``state`` is not a start with a drawer."""
     opening = state.joint_value.get(DRAWER, -1.0)
-    if state.task != task or DRAWER not in state.object_pose or not 0.0 <= opening <= TRAVEL_M:
+    is_complete = DRAWER in state.object_pose and set(state.object_pose) == set(state.object_rgb)
+    if state.task != task or not is_complete or not 0.0 <= opening <= TRAVEL_M:
         raise ValueError(f"'{state.name}' is not an initial state of '{task}'.")
 
 

@@ -144,8 +144,8 @@ class PickPlace:
     def inside(self, facts: Facts) -> Bool[ndarray, " E"]:
         """Return where the object is in the bowl, held or not."""
         offset = self._object(facts)[:, :3] - facts.object_pose[BOWL][:, :3]
-        tops = np.array([REST_M[state.labels["object"]] for state in facts.initial])
-        low = offset[:, 2] <= BOWL_HEIGHT_M + 0.5 * tops
+        rest = np.array([REST_M[state.labels["object"]] for state in facts.initial])
+        low = offset[:, 2] <= BOWL_HEIGHT_M + 0.5 * rest
         return (np.linalg.norm(offset[:, :2], axis=-1) <= self.inside_m) & low & (offset[:, 2] > 0)
 
     def succeeded(self, facts: Facts) -> Bool[ndarray, " E"]:

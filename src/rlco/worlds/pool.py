@@ -159,6 +159,9 @@ class WorkerPool:
 def _answer(message: tuple[str, Any]) -> Any:  # noqa: ANN401  (whatever the worker answers)
     kind, value = message
     if kind == "error":
+        kind, _, text = value.partition(": ")
+        if kind == "ValueError":  # of what the user gave, such as a start out of reach
+            raise ValueError(text)
         raise RuntimeError(f"A worker process of the world failed: {value}")
     return value
 

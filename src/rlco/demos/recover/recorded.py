@@ -65,6 +65,10 @@ def tcp_poses(state: Float32[ndarray, "T 8"]) -> Float[ndarray, "T 7"]:
     return np.concatenate([state[:, :3], rotvec_to_quat(state[:, 3:6])], axis=1)
 
 
+_MOST_YAW_RAD, _MOST_REACH_M = 2.8, 0.80
+"""Beyond these the twin's arm has no joint angles for a start."""
+
+
 def robot_start(tcp_pose: Float[ndarray, " 7"], *, home: Float[ndarray, " 7"]) -> RobotStart:
     """Return the start of a robot whose first pose is ``tcp_pose``.
 
@@ -73,12 +77,16 @@ def robot_start(tcp_pose: Float[ndarray, " 7"], *, home: Float[ndarray, " 7"]) -
     place = tcp_pose[:3]
     if (place < np.array(WORKSPACE_LOW_M) - _BEYOND_M).any() or (place > np.array(WORKSPACE_HIGH_M) + _BEYOND_M).any():
         raise UnreadableMotionError(f"out of reach: the start {np.round(place, 3).tolist()} is outside the workspace")
+    if float(np.hypot(place[0], place[1])) > _MOST_REACH_M:
+        raise UnreadableMotionError(f"out of reach: the start {np.round(place, 3).tolist()} is too far from the base")
     turn = quat_multiply(tcp_pose[3:], quat_conjugate(home[3:]))
     tilt = float(np.arccos(np.clip(quat_rotate(turn, _DOWN) @ _DOWN, -1.0, 1.0)))
     if tilt > _TILT_RAD:
         raise UnreadableMotionError(f"out of reach: at the start the gripper is tilted by {np.rad2deg(tilt):.0f} deg")
     offset, yaw = place - home[:3], 2 * float(np.arctan2(turn[3], turn[0]))
     yaw = (yaw + np.pi) % (2 * np.pi) - np.pi
+    if abs(yaw) > _MOST_YAW_RAD:
+        raise UnreadableMotionError(f"out of reach: at the start the gripper is turned by {np.rad2deg(yaw):.0f} deg")
     x, y, z = (offset if np.linalg.norm(offset) > _AT_HOME_M else np.zeros(3)).tolist()
     return RobotStart(tcp_offset_m=(x, y, z), tcp_yaw_rad=yaw if abs(yaw) > _AT_HOME_RAD else 0.0)
 

@@ -22,6 +22,7 @@ from rlco.demos.keep import finished_report
 from rlco.demos.recover.recorded import home_pose, recorded_motion, robot_start
 from rlco.demos.recover.report import Recovered, RecoveryReport
 from rlco.demos.recover.search import Demonstration, SearchConfig, search
+from rlco.demos.replay import steps_for
 from rlco.tasks import Task
 from rlco.tasks import task as task_of
 from rlco.tasks.motion import Recoverable, UnreadableMotionError
@@ -70,7 +71,9 @@ def recover_initial_states(
     ``ValueError`` if the task cannot tell what the key events of a motion mean, or has another control rate.
     """
     config, reporter, task = config or SearchConfig(), reporter or Silent(), _readable_task(dataset, task_name)
-    with make_world(task, num_envs=num_envs, render="none") as world:
+    lengths = [len(span) for span in dataset.episodes]
+    clock = steps_for(lengths, least=task.max_steps)
+    with make_world(task, num_envs=num_envs, render="none", max_steps=clock) as world:
         read = _Reader(dataset, task, home=home_pose(world, task))
         demonstrations = [its for its in map(read, range(len(dataset.episodes))) if its is not None]
         reporter.reach(len(read.unreadable), len(dataset.episodes))
