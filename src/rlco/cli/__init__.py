@@ -88,6 +88,9 @@ def run_command(name: str, words: Sequence[str], *, is_debug: bool) -> int:
         return OK if exit_.code in (0, None) else complain(f"{name}: {exit_.code}", code=BAD_USAGE)
     try:
         return command.run() or OK
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         return complain("Stopped. The same command again goes on from what is on disk.", code=FAILED)
     except Exception as error:
