@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from rlco.cli import BAD_USAGE, FAILED, OK, main
+from rlco.core.progress import Silent
 from rlco.data import layout
 from rlco.data.convert import READING_PATH, convert
 from rlco.data.reader import Dataset
 from rlco.data.reading import Reading, StateReading
+from tests.data.breaking import edit_json, good, good_episodes
 from tests.data.foreign import Foreign, Recorded, frame_numbers, grey, write_v21, write_v30
 
 READING = Reading(state=StateReading(rotation_form="rpy", gripper_form="unit-open"), rename=("image=image",))
@@ -76,6 +78,32 @@ def test_converting_what_is_ours_changes_no_number(tmp_path: Path) -> None:
     ours, again = Dataset.open(tmp_path / "ours"), Dataset.open(tmp_path / "again")
     np.testing.assert_allclose(again.action, ours.action, atol=1e-7)
     np.testing.assert_allclose(again.state, ours.state, atol=1e-6)
+
+
+def test_the_initial_states_come_along(tmp_path: Path) -> None:
+    good(tmp_path / "theirs")
+    edit_json(tmp_path / "theirs", layout.INITIAL_STATES_PATH, lambda value: value["episodes"].__setitem__(1, None))
+    convert(tmp_path / "theirs", tmp_path / "ours", Reading(state=StateReading(command=7)))
+    found = Dataset.open(tmp_path / "ours").initial_states
+    wanted = [e.initial_state for e in good_episodes()]
+    assert list(found) == [wanted[0], None, wanted[2]]
+    write_v21(tmp_path / "without", demonstrations())
+    convert(tmp_path / "without", tmp_path / "none", READING)
+    assert not (tmp_path / "none" / layout.INITIAL_STATES_PATH).exists()
+
+
+def test_a_dataset_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    write_v21(tmp_path / "theirs", demonstrations())
+
+    class Late(Silent):
+        def advance(self, count: int = 1, *, note: str = "") -> None:
+            (tmp_path / "ours").mkdir(exist_ok=True)
+            (tmp_path / "ours/mine.txt").write_text("mine")
+
+    with pytest.raises(ValueError, match="ours' exists already"):
+        convert(tmp_path / "theirs", tmp_path / "ours", READING, reporter=Late())
+    assert (tmp_path / "ours/mine.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ours", "theirs"]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy import ndarray
 
+from rlco.cli import FAILED, main
 from rlco.core.episode import Episode, StopReason
 from rlco.core.scene import InitialState
 from rlco.data import layout
@@ -281,3 +284,61 @@ def test_a_cache_folder_may_be_given(folder: Path, tmp_path: Path) -> None:
     assert len(dataset.frames) == 20
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".u8"]
     assert not (folder / ".cache").exists()
+
+
+def _no_list(folder: Path) -> None:
+    (folder / layout.INFO_PATH).write_text("[]")
+
+
+def _no_dtype(folder: Path) -> None:
+    info = json.loads((folder / layout.INFO_PATH).read_text())
+    del info["features"][layout.IMAGE_KEY]["dtype"]
+    _edit_info(folder, features=info["features"])
+
+
+def _no_shape(folder: Path) -> None:
+    info = json.loads((folder / layout.INFO_PATH).read_text())
+    info["features"][layout.IMAGE_KEY]["shape"] = 3
+    _edit_info(folder, features=info["features"])
+
+
+def _no_time(folder: Path) -> None:
+    path = folder / "meta/episodes/chunk-000/file-000.parquet"
+    table, name = pq.read_table(path), f"videos/{layout.IMAGE_KEY}/from_timestamp"
+    nulls = pa.nulls(table.num_rows, pa.float64())
+    pq.write_table(table.set_column(table.column_names.index(name), name, nulls), path)
+
+
+def _no_states(folder: Path) -> None:
+    (folder / layout.INITIAL_STATES_PATH).write_text("[]")
+
+
+@pytest.mark.parametrize("damage", [_no_list, _no_dtype, _no_shape, _no_time, _no_states])
+def test_broken_metadata_is_told_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    damage(folder)
+    _refused(folder, "rlco data validate says where")
+    for command in (["info", str(folder)], ["convert", str(folder), str(tmp_path / "new")]):
+        if damage is _no_states and command[0] == "convert":
+            # the numbers are noise: those are refused first
+            continue
+        code = main(["data", *command])
+        said = capsys.readouterr()
+        assert code == FAILED or damage is _no_states
+        assert (said.out + said.err).count("rlco data validate says where") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_joints_in_our_number_are_not_opened_as_poses(folder: Path) -> None:
+    info = json.loads((folder / layout.INFO_PATH).read_text())
+    names = [f"joint_{n}" for n in range(8)]
+    info["features"]["observation.state"]["names"] = names
+    _edit_info(folder, features=info["features"])
+    _refused(folder, r"the numbers of observation.state are \['joint_0', .*, ours are \['x', .*rlco data convert")
+    info["features"]["observation.state"]["names"] = None
+    _edit_info(folder, features=info["features"])
+    Dataset.open(folder)
+    info["features"]["observation.state"]["names"] = {"motors": list(layout.STATE_NAMES)}
+    _edit_info(folder, features=info["features"])
+    Dataset.open(folder)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy import ndarray
 
-from rlco.cli import BAD_USAGE, FAILED, OK, main
 from rlco.data import layout
 from rlco.data.journal import JOURNAL
 from rlco.data.validation.findings import Severity
@@ -336,57 +336,18 @@ def test_no_value_in_info_ends_in_a_traceback(source: Path, tmp_path: Path, valu
     folder = copy(source, tmp_path / "set")
     for key in info:
         (folder / layout.INFO_PATH).write_text(json.dumps(info | {key: value}))
-        validate(folder, decode=False)
+        assert validate(folder, decode=False).of("check-failed") == (), key
     for name, feature in info["features"].items():
         for changed in (value, *({**feature, key: value} for key in feature)):
             (folder / layout.INFO_PATH).write_text(json.dumps(info | {"features": info["features"] | {name: changed}}))
-            validate(folder, decode=False)
+            assert validate(folder, decode=False).of("check-failed") == (), (name, changed)
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    code = main(["data", "validate", *map(str, words)])
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
-def test_the_exit_code_tells_errors_from_warnings(
-    capsys: pytest.CaptureFixture[str], source: Path, folder: Path
-) -> None:
-    assert run(capsys, source)[:2] == (OK, f"{source}: 3 episodes, 46 frames (LeRobot v3.0): nothing wrong.\n")
-    (folder / layout.STATS_PATH).unlink()
-    assert run(capsys, folder)[0] == OK
-    truncate(folder / VIDEO)
-    code, out, _ = run(capsys, folder)
-    assert code == FAILED
-    assert "error   video" in out
-
-
-def test_bad_usage_is_one_line(capsys: pytest.CaptureFixture[str], source: Path, tmp_path: Path) -> None:
-    for words, part in (
-        ((tmp_path / "none",), "No dataset at"),
-        ((source, "--idle-s", "0"), "idle_s must be above 0"),
-        ((source, "--units", "mm"), "--units belongs to --repair"),
-        ((source, "--units", "inch"), "inch"),
-        ((source, "--repair", source), "another folder"),
-        ((source, "--repair", source / "new"), "another folder"),
-        ((source, "--repair", tmp_path / "new", "--fps", "0"), "fps must be 1 or more"),
-    ):
-        code, out, err = run(capsys, *words)
-        assert (code, out) == (BAD_USAGE, "")
-        assert part in err
-        assert err.count("\n") == 1
-
-
-def test_json_has_every_finding_and_the_counts(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    def edit(values: ndarray) -> None:
-        values[STARTS[1] + 5, 2] = np.nan
-
-    edit_column(folder, "action", edit)
-    code, out, _ = run(capsys, folder, "--json")
-    found = json.loads(out)
-    assert code == FAILED
-    assert found["errors"] == 1
-    assert found["counts"]["not-finite"] == 1
-    finding = next(f for f in found["findings"] if f["code"] == "not-finite")
-    wanted = {"episode": 1, "frame": 5, "stop": 6, "fixable": True, "severity": "error"}
-    assert {k: finding[k] for k in wanted} == wanted
+def test_a_text_that_is_no_utf8_is_found(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / layout.TASKS_PATH), folder / layout.TASKS_PATH, compression="NONE")
+    data = (folder / layout.TASKS_PATH).read_bytes()
+    assert b"push cube 1" in data
+    (folder / layout.TASKS_PATH).write_bytes(data.replace(b"push cube 1", b"push c\xffbe 1"))
+    found = validate(folder)
+    assert [f.file for f in found.of("table")] == [layout.TASKS_PATH]
+    assert found.of("check-failed") == ()

@@ -185,6 +185,29 @@ def test_going_on_with_other_inputs_is_refused(tmp_path: Path, changes: dict[str
     assert journal(tmp_path / "set").read_bytes() == before
 
 
+def test_a_write_without_episodes_keeps_no_other_inputs_out(tmp_path: Path) -> None:
+    write_some(tmp_path / "set", 0)
+    with writer(tmp_path / "set", inputs={**INPUTS, "seed": 4}) as partial:
+        partial.add(varied(0))
+    # from the first episode on it does
+    with pytest.raises(ValueError, match="interrupted write of other inputs"):
+        writer(tmp_path / "set")
+    with writer(tmp_path / "set", inputs={**INPUTS, "seed": 4}) as partial:
+        assert len(partial.finished) == 1
+
+
+def test_a_plain_write_beside_another_one_is_refused_and_leaves_it_alone(tmp_path: Path) -> None:
+    scratch = tmp_path / ".set.parts"
+    with exclusive(scratch):
+        (scratch / "theirs").write_text("half an episode")
+        with pytest.raises(ValueError, match="Another process is at work"):
+            write_dataset(tmp_path / "set", [healthy(0)], fps=FPS, robot_type="twin")
+        assert (scratch / "theirs").exists()
+    # and what a crash left is cleared
+    write_dataset(tmp_path / "set", [healthy(0)], fps=FPS, robot_type="twin")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+
+
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with (
         exclusive(partial_folder(tmp_path / "set")),

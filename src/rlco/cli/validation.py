@@ -13,8 +13,7 @@ from rlco.cli import BAD_USAGE, FAILED, OK, complain
 from rlco.cli.recovery import replay_check
 from rlco.core.progress import progress
 from rlco.data.validation.repair import Repair, RepairOptions, Unit, repair, require_destination
-from rlco.data.validation.survey import count_episodes
-from rlco.data.validation.validate import IDLE_S, Examined, examine
+from rlco.data.validation.validate import IDLE_S, Examined, count_episodes, examine
 from rlco.tasks import task
 
 
@@ -41,7 +40,8 @@ class Validate:
     skip_pictures: bool = False
     """Count the frames of the videos, but do not look at them: faster."""
     replay: str | None = None
-    """Also replay the actions, open loop, in the twin of this task, and say how far it drifts from the recording."""
+    """Also replay the actions, open loop, in the twin of this task, and say how far it drifts from the recording.
+    With --repair, those of the repaired dataset."""
     plot: Path | None = None
     """For --replay: draw the drift into this PNG."""
     json: bool = False
@@ -55,7 +55,7 @@ class Validate:
             options = self._options()
             if self.repair is not None:
                 require_destination(self.folder, self.repair)
-            examined = self._examined(self.folder)
+            examined = self._examined(self.folder, pictures=self.repair is not None)
         except ValueError as error:
             return complain(error, code=BAD_USAGE)
         if self.repair is None:
@@ -63,7 +63,7 @@ class Validate:
             return FAILED if examined.validation.errors else OK
         with progress("repair", total=len(examined.survey.episodes), unit="episode") as bar:
             done = repair(examined, self.repair, options=options, reporter=bar)
-        after = self._examined(self.repair)
+        after = self._examined(self.repair, pictures=False)
         self._show(examined, done, after)
         return FAILED if after.validation.errors else OK
 
@@ -79,28 +79,33 @@ class Validate:
             raise ValueError(f"{given[0]} belongs to --repair: say where the repaired dataset is to be written.")
         return RepairOptions(units=self.units, trim_idle=self.trim_idle, idle_s=self.idle_s, fps=self.fps)
 
-    def _examined(self, folder: Path) -> Examined:
+    def _examined(self, folder: Path, *, pictures: bool) -> Examined:
         with progress("validate", total=count_episodes(folder), unit="episode") as bar:
-            return examine(folder, idle_s=self.idle_s, decode=not self.skip_pictures, reporter=bar)
+            decode = not self.skip_pictures
+            return examine(folder, idle_s=self.idle_s, decode=decode, pictures=pictures, reporter=bar)
 
-    def _replayed(self, examined: Examined) -> dict[str, Any] | None:
-        """Return the drift; None for a dataset with errors, which cannot be replayed as it is."""
-        if self.replay is None or examined.validation.errors:
-            return None
-        return replay_check(self.folder, self.replay, self.plot)
+    def _replayed(self, examined: Examined, task: str) -> dict[str, Any]:
+        """Return the drift, or why there is none: the rest of the report is worth as much without it."""
+        if examined.validation.errors:
+            return {"not replayed": "the dataset has errors: it cannot be opened as it is"}
+        try:
+            return replay_check(examined.survey.folder, task, self.plot)
+        except (ValueError, LookupError) as error:
+            return {"not replayed": str(error)}
 
     def _show(self, before: Examined, done: Repair | None, after: Examined | None) -> None:
+        replayed = None if self.replay is None else self._replayed(after or before, self.replay)
         if self.json:
             found: dict[str, Any] = before.validation.to_json()
-            if self.replay is not None:
-                found["replay"] = self._replayed(before)
+            if replayed is not None:
+                found["replay"] = replayed
             if done is not None and after is not None:
                 found |= {"repair": done.to_json(), "repaired": after.validation.to_json()}
             print(json.dumps(found, indent=2))
             return
         lines = before.validation.lines()
-        if self.replay is not None:
-            lines += ["", f"Replay in the twin of {self.replay}: {json.dumps(self._replayed(before), indent=2)}"]
         if done is not None and after is not None:
             lines += ["", *done.lines(), "", *after.validation.lines()]
+        if replayed is not None:
+            lines += ["", f"Replay in the twin of {self.replay}: {json.dumps(replayed, indent=2)}"]
         print("\n".join(lines))

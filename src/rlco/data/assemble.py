@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Num
 from numpy import ndarray
@@ -223,11 +224,17 @@ def to_numpy(column: pa.ChunkedArray) -> Num[ndarray, "T D"] | None:
     is_vector = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
     size = 1
     if is_vector:
-        size = len(array[0]) if len(array) and array[0].is_valid else 0
+        size = _one_length(array)
         array = array.flatten()
     if array.null_count or not _is_number(array.type) or not size or len(array) != size * len(column):
         return None
     return array.to_numpy(zero_copy_only=False).reshape(len(column), size)
+
+
+def _one_length(lists: pa.Array) -> int:
+    """Return the length that all lists have; 0 if they differ or one is missing."""
+    lengths = pc.unique(pc.list_value_length(lists)).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+    return lengths[0] or 0 if len(lengths) == 1 else 0
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Num
 from numpy import ndarray
@@ -13,3 +17,13 @@ def require_finite(values: Num[ndarray, "T D"], *, name: str, episode: int) -> N
     if bad.any():
         frame = int(bad.argmax())
         raise ValueError(f"Episode {episode}, frame {frame}: {name} is not finite ({values[frame].tolist()}).")
+
+
+@contextmanager
+def told_as_broken(folder: Path) -> Iterator[None]:
+    """Turn what a value of an unexpected kind raises while ``folder`` is read into a ``ValueError`` in one line."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise ValueError(f"'{folder}' is broken ({what}). rlco data validate says where.") from error

@@ -26,8 +26,7 @@ def convert(
     and must not exist. ``reporter`` is told of each episode. Raises ``ValueError`` in one line.
     """
     destination = Path(destination)
-    if destination.exists():
-        raise ValueError(f"'{destination}' exists already: choose a folder that does not.")
+    _require_free(destination)
     dataset = Dataset.open(source, reading=reading)
     tables, report = dataset.tables, dataset.tables.report
     assert report is not None, "a reading always gives a report"
@@ -39,6 +38,8 @@ def convert(
     told = {"source": str(source), "fingerprint": dataset.fingerprint, "reading": reading.to_json()}
 
     def finish(root: Path) -> None:
+        # somebody may have made it meanwhile
+        _require_free(destination)
         write_json(root / READING_PATH, told | {"report": report.to_json()})
 
     write_dataset(
@@ -46,9 +47,15 @@ def convert(
         _told(dataset.stream(), reporter or Silent()),
         fps=dataset.fps,
         robot_type=str(tables.info.get("robot_type") or "unknown"),
+        sidecar=any(state is not None for state in dataset.initial_states),
         finish=finish,
     )
     return report
+
+
+def _require_free(destination: Path) -> None:
+    if destination.exists():
+        raise ValueError(f"'{destination}' exists already: choose a folder that does not.")
 
 
 def _told(episodes: Iterator[Episode], reporter: Reporter) -> Iterator[Episode]:

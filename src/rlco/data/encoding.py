@@ -150,6 +150,16 @@ def part_length(path: Path) -> int:
         return 0
 
 
+def video_rate(path: Path) -> float | None:
+    """Return the frames a second that a video says it has; None if it does not, or cannot be opened."""
+    try:
+        with av.open(str(path)) as container:
+            stream: Any = container.streams.video[0]
+            return float(stream.average_rate) if stream.average_rate else None
+    except (*VIDEO_ERRORS, ZeroDivisionError):
+        return None
+
+
 def decode_luma(path: Path) -> Iterator[UInt8[ndarray, "H W"]]:
     """Yield the brightness of the frames in order, until the end or the first that cannot be decoded."""
     try:

@@ -14,10 +14,11 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from rlco.core.files import require_writable, write_atomic
+from rlco.data.encoding import part_length
 from rlco.data.pictures import fitted, stored_pictures
 from rlco.data.reading import Fit
 from rlco.data.tables import EpisodeSpan, Tables
-from rlco.data.video import decode, packet_count
+from rlco.data.video import decode
 
 _MEMORY_SHARE = 0.5
 """A cache below this share of the machine's memory is expected to stay in it."""
@@ -32,7 +33,7 @@ def check_videos(episodes: Sequence[EpisodeSpan]) -> None:
     for path, frames in needed.items():
         if not path.exists():
             raise ValueError(f"'{path}' is missing: the dataset is incomplete.")
-        found = packet_count(path)
+        found = part_length(path)
         if found < frames:
             raise ValueError(f"'{path}' holds {found} frames, its episodes need {frames}: the video is truncated.")
 

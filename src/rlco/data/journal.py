@@ -18,13 +18,15 @@ class Journal:
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         """Open the journal in ``folder``, or begin one.
 
-        Raises ``ValueError`` in one line if it was begun with another ``header``, or ``folder`` holds something else.
+        One that lists no episode yet begins anew: nothing is lost. Raises ``ValueError`` in one line if its episodes
+        were written with another ``header``, or ``folder`` holds something else.
         """
         self._path = folder / JOURNAL
         now = json.loads(json.dumps(dict(header), default=str))
         lines = _complete_lines(self._path)
         if not lines:
             _require_unused(folder)
+        if len(lines) < 2:
             text = json.dumps(now) + "\n"
             write_atomic(self._path, lambda temporary: temporary.write_text(text))
             lines = [now]

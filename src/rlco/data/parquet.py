@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy import ndarray
 
@@ -78,6 +79,8 @@ def vectors(table: pa.Table, name: str) -> ndarray:
     column = table[name].combine_chunks()
     kind = column.type
     while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        if len(pc.unique(pc.list_value_length(column))) > 1 or column.null_count:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError(f"The column {name} has rows of several lengths, or empty ones: not one size.")
         column = column.flatten()
         kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):

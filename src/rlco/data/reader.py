@@ -16,6 +16,7 @@ from numpy import ndarray
 from rlco.core.episode import Episode, StopReason
 from rlco.core.scene import InitialState
 from rlco.data import layout
+from rlco.data.checks import told_as_broken
 from rlco.data.frames import cached_frames, check_videos, episode_frames
 from rlco.data.reading import Reading
 from rlco.data.tables import EpisodeSpan, Tables, read_json, read_tables
@@ -136,7 +137,8 @@ def _initial_states(folder: Path, count: int) -> tuple[InitialState | None, ...]
     path = folder / layout.INITIAL_STATES_PATH
     if not path.exists():
         return (None,) * count
-    values = read_json(path)["episodes"]
-    if len(values) != count:
-        raise ValueError(f"'{path}' has {len(values)} initial states, the dataset has {count} episodes.")
-    return tuple(None if v is None else InitialState.from_json(v) for v in values)
+    with told_as_broken(folder):
+        values = read_json(path)["episodes"]
+        if len(values) != count:
+            raise ValueError(f"'{path}' has {len(values)} initial states, the dataset has {count} episodes.")
+        return tuple(None if v is None else InitialState.from_json(v) for v in values)

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from rlco.data import layout, legacy
+from rlco.data.checks import told_as_broken
 from rlco.data.parquet import read_json, read_table, read_tables_of, rows_of, vectors
 from rlco.data.place import Place, StoredEpisode
 
@@ -104,7 +105,13 @@ class Stored:
 
 def read_stored(folder: Path) -> Stored:
     """Read info and episodes. Raises ``ValueError`` in one line that names the file and what is wrong."""
+    with told_as_broken(folder):
+        return _read(folder)
+
+
+def _read(folder: Path) -> Stored:
     info = read_info(folder)
+    _check_features(info["features"])
     if info["codebase_version"] in legacy.VERSIONS:
         episodes = legacy.episodes_of(folder, info)
         return Stored(
@@ -145,6 +152,12 @@ def read_info(folder: Path) -> dict[str, Any]:
     if not info.get("total_episodes", 0) or not info.get("total_frames", 0):
         raise ValueError(f"'{folder}' is empty: it holds 0 episodes. Record or generate some first.")
     return info
+
+
+def _check_features(features: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, feature in features.items():
+        if not (isinstance(feature["dtype"], str) and isinstance(feature["shape"], list)):
+            raise TypeError(f"feature {name} has dtype {feature['dtype']!r} and shape {feature['shape']!r}")
 
 
 def _rate(folder: Path, info: Mapping[str, Any]) -> Fraction:

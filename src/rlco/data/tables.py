@@ -15,7 +15,7 @@ from numpy import ndarray
 from rlco.core.scene import ACTION_DIM, MAX_ROTATION_RAD, MAX_TRANSLATION_M, STATE_DIM
 from rlco.data import layout
 from rlco.data.canonical import Canonical, ReadingReport, canonical_episode, require_slow_enough
-from rlco.data.checks import require_finite
+from rlco.data.checks import require_finite, told_as_broken
 from rlco.data.features import Names, names_of, size_of
 from rlco.data.parquet import read_json as read_json
 from rlco.data.place import StoredEpisode
@@ -68,8 +68,9 @@ def read_tables(folder: Path, reading: Reading | None = None) -> Tables:
     Without ``reading`` the dataset must be in our form; otherwise the error names the command that converts it.
     """
     stored = read_stored(folder)
-    names = names_of(stored.features, stored.cameras, rename=reading.rename if reading else (), folder=folder)
-    return _ours(stored, names) if reading is None else _understood(stored, names, reading)
+    with told_as_broken(folder):
+        names = names_of(stored.features, stored.cameras, rename=reading.rename if reading else (), folder=folder)
+        return _ours(stored, names) if reading is None else _understood(stored, names, reading)
 
 
 def summary(stored: Stored) -> str:
@@ -89,6 +90,7 @@ def _ours(stored: Stored, names: Names) -> Tables:
         shape = list(stored.features[name]["shape"])
         if shape != [size]:
             raise ValueError(f"'{folder}': {name} has {shape} dimensions, expected [{size}]. {_way_out(stored)}")
+    _check_names(stored, names)
     if stored.fps.denominator != 1:
         raise ValueError(f"'{folder}' has {stored.info['fps']} Hz, expected a whole number. {_way_out(stored)}")
     columns = stored.numbers(list(sizes))
@@ -207,6 +209,18 @@ def _check_finite(stored: Stored, columns: Mapping[str, ndarray]) -> None:
                 require_finite(values[episode.rows], name=name, episode=episode.number)
             except ValueError as error:
                 raise ValueError(f"'{stored.folder}': {error}") from None
+
+
+def _check_names(stored: Stored, names: Names) -> None:
+    """Refuse numbers that are as many as ours but say that they are others, joints for example."""
+    for name, ours in ((names.state[0], layout.STATE_NAMES), (names.action[0], layout.ACTION_NAMES)):
+        said = stored.features[name].get("names")
+        # older datasets keep them under a word of their own: {"motors": [...]}
+        said = next(iter(said.values())) if isinstance(said, dict) and len(said) == 1 else said
+        if said and said != list(ours):
+            raise ValueError(
+                f"'{stored.folder}': the numbers of {name} are {said}, ours are {list(ours)}. {_way_out(stored)}"
+            )
 
 
 def _check_range(stored: Stored, names: Names, action: Float32[ndarray, "N A"]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from rlco.core.files import exclusive, replace_folder, require_writable, write_j
 from rlco.core.scene import InitialState
 from rlco.data import layout
 from rlco.data.assemble import Description, assemble, write_dataset_json
+from rlco.data.scratch import scratch_folder
 from rlco.data.store import EpisodeStore, remove
 
 Finish = Callable[[Path], object]
@@ -125,25 +126,21 @@ def write_dataset(
 
     The dataset itself holds images, state, action and task only. ``sidecar`` adds the initial states (a recorder's
     knowledge). ``finish`` is called with the folder when all is written, before it appears: it may add files.
-    Raises ``ValueError`` on an episode that does not fit, before ``folder`` is touched. Nothing is left of a write that
+    Raises ``ValueError`` on an episode that does not fit, before ``folder`` is touched, and while another process
+    writes ``folder``. Nothing is left of a write that
     is interrupted: ``DatasetWriter`` is the one that goes on.
     """
     require_writable(folder.parent)
     scratch = folder.with_name(f".{folder.name}.parts")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        store = EpisodeStore(scratch, fps=fps, header={"fps": fps})
+    with scratch_folder(scratch), closing(EpisodeStore(scratch, fps=fps, header={"fps": fps})) as store:
+        for episode in episodes:
+            store.add(episode, remarks={})
+        store.flush()
+        description = _description(store, fps=fps, robot_type=robot_type)
         try:
-            for episode in episodes:
-                store.add(episode, remarks={})
-            store.flush()
-            description = _description(store, fps=fps, robot_type=robot_type)
             _publish(folder, store, description, sidecar=sidecar, finish=finish)
         finally:
-            store.close()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(folder.with_name(f".{folder.name}.tmp"), ignore_errors=True)
 
 
 def _description(store: EpisodeStore, *, fps: int, robot_type: str) -> Description:

@@ -14,8 +14,10 @@ from rlco.data import layout
 from rlco.data.assemble import to_arrow, to_numpy
 from rlco.data.validation.motion import (
     QUANTITIES,
+    Motion,
     Quantity,
     gripper_agreement,
+    is_moved,
     motion_of,
     motions,
     other_form,
@@ -25,6 +27,7 @@ from rlco.data.validation.motion import (
 )
 from rlco.data.validation.pictures import available
 from rlco.data.validation.survey import Survey, SurveyedEpisode, VideoSpan
+from rlco.data.validation.tables import column_fault
 from rlco.data.validation.validate import Examined
 
 _TO_SI = {"mm": 1e-3, "deg": np.pi / 180}
@@ -82,7 +85,7 @@ def mend(episode: SurveyedEpisode, examined: Examined, mending: Mending, *, trim
     """Return the episode as it will be written, or why it cannot be kept."""
     survey = examined.survey
     rows = episode.rows
-    lost = _lost(survey, episode)
+    lost = _lost(examined, episode)
     if rows is None or lost is not None:
         return lost or "no rows of it can be read"
     done: list[str] = []
@@ -109,7 +112,22 @@ def _converted(survey: Survey, units: Sequence[str]) -> tuple[Quantity, ...]:
     if other_form(survey) is not None:
         return ()
     found = list(motions(survey))
-    return tuple(q for q in QUANTITIES if q.wrong in units and any(out_of_range(m, q).any() for m in found))
+    return tuple(q for q in QUANTITIES if q.wrong in units and _is_wrong(q, found))
+
+
+def _is_wrong(quantity: Quantity, found: Sequence[Motion]) -> bool:
+    """Return whether no arm has this quantity. Raises ``ValueError`` in one line if that holds for some episodes only.
+
+    One whose values are noise says nothing of the unit.
+    """
+    said = {m.number: bool(out_of_range(m, quantity).any()) for m in found if is_moved(m, quantity)}
+    wrong = [number for number, is_wrong in said.items() if is_wrong]
+    if wrong and len(wrong) < len(said):
+        raise ValueError(
+            f"Only episodes {wrong} of {len(found)} have {quantity.name} of {quantity.feature} in {quantity.wrong}: "
+            "nothing says what the others are in. Put those right first, or repair without --units."
+        )
+    return bool(wrong)
 
 
 def _flips(survey: Survey) -> tuple[tuple[str, int], ...]:
@@ -125,14 +143,31 @@ def _flips(survey: Survey) -> tuple[tuple[str, int], ...]:
     return tuple(column for column, a in said.items() if a and max(a) < -0.5)
 
 
-def _lost(survey: Survey, episode: SurveyedEpisode) -> str | None:
+def _lost(examined: Examined, episode: SurveyedEpisode) -> str | None:
+    survey = examined.survey
     if episode.rows is None or not episode.rows.num_rows:
         return "no rows of it can be read"
     lacking = [name for name in survey.columns if name not in episode.rows.column_names]
     if lacking:
         return f"its rows lack {', '.join(lacking)}"
     blind = [camera for camera in survey.cameras if camera not in episode.videos]
-    return f"nothing says where its pictures of {', '.join(blind)} are" if blind else None
+    if blind:
+        return f"nothing says where its pictures of {', '.join(blind)} are"
+    faults = (fault for name in survey.columns if (fault := column_fault(survey, episode, name)) is not None)
+    return next(faults, None) or _doubtful_pictures(examined, episode)
+
+
+def _doubtful_pictures(examined: Examined, episode: SurveyedEpisode) -> str | None:
+    """Return why nothing says which pictures belong to the episode, or to which of its rows."""
+    claimed = [f for f in examined.validation.of("video-overlap") if f.episode == episode.number]
+    if claimed:
+        return claimed[0].message
+    frame, rows = episode.scalar("frame_index"), len(episode.rows or ())
+    if frame is not None and np.array_equal(np.sort(frame), np.arange(len(frame))):
+        return None
+    if all(available(span, examined.videos) == rows for span in episode.videos.values()):
+        return None
+    return "its frame_index has gaps or repeats: nothing says which picture belongs to which row"
 
 
 def _sorted(episode: SurveyedEpisode, rows: pa.Table, done: list[str]) -> pa.Table:

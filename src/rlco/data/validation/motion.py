@@ -51,14 +51,36 @@ class Quantity:
     limit: float
     wrong: str
     """The likely unit of larger numbers."""
+    noise: float
+    """Less than this says nothing of the unit [SI]."""
 
 
 QUANTITIES = (
-    Quantity(name="position", feature=layout.STATE_KEY, columns=slice(0, 3), limit=_REACH_M, wrong="mm"),
-    Quantity(name="orientation", feature=layout.STATE_KEY, columns=slice(3, 6), limit=_TURN_RAD, wrong="deg"),
-    Quantity(name="gripper width", feature=layout.STATE_KEY, columns=slice(6, 7), limit=_WIDTH_M, wrong="mm"),
-    Quantity(name="translation", feature=layout.ACTION_KEY, columns=slice(0, 3), limit=_STEP_M, wrong="mm"),
-    Quantity(name="rotation", feature=layout.ACTION_KEY, columns=slice(3, 6), limit=_STEP_RAD, wrong="deg"),
+    Quantity(
+        name="position", feature=layout.STATE_KEY, columns=slice(0, 3), limit=_REACH_M, wrong="mm", noise=_STILL_M
+    ),
+    Quantity(
+        name="orientation",
+        feature=layout.STATE_KEY,
+        columns=slice(3, 6),
+        limit=_TURN_RAD,
+        wrong="deg",
+        noise=_STILL_RAD,
+    ),
+    Quantity(
+        name="gripper width",
+        feature=layout.STATE_KEY,
+        columns=slice(6, 7),
+        limit=_WIDTH_M,
+        wrong="mm",
+        noise=_STILL_WIDTH_M,
+    ),
+    Quantity(
+        name="translation", feature=layout.ACTION_KEY, columns=slice(0, 3), limit=_STEP_M, wrong="mm", noise=_STILL_M
+    ),
+    Quantity(
+        name="rotation", feature=layout.ACTION_KEY, columns=slice(3, 6), limit=_STEP_RAD, wrong="deg", noise=_STILL_RAD
+    ),
 )
 
 
@@ -119,6 +141,12 @@ def out_of_range(motion: Motion, quantity: Quantity) -> Bool[ndarray, " T"]:
     """Return the frames at which no arm has this value."""
     values = motion.state if quantity.feature == layout.STATE_KEY else motion.action
     return np.abs(values[:, quantity.columns]).max(axis=1) > quantity.limit
+
+
+def is_moved(motion: Motion, quantity: Quantity) -> bool:
+    """Return whether the quantity ever has a value that is more than noise."""
+    values = motion.state if quantity.feature == layout.STATE_KEY else motion.action
+    return bool(np.abs(values[:, quantity.columns]).max() > quantity.noise)
 
 
 def path_length(motion: Motion) -> Float[ndarray, " t"]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from rlco.core.progress import Reporter
-from rlco.data.encoding import VIDEO_ERRORS, decode_luma, part_length
+from rlco.data.encoding import decode_luma, part_length, video_rate
 from rlco.data.validation.findings import Finding
 from rlco.data.validation.motion import motion_of, other_form, path_length
 from rlco.data.validation.survey import Survey, SurveyedEpisode, VideoSpan
@@ -57,6 +56,7 @@ def look(survey: Survey, *, decode: bool, reporter: Reporter) -> Videos:
 def check_videos(survey: Survey, videos: Videos) -> Iterator[Finding]:
     """Yield what is wrong."""
     yield from _rates(survey, videos)
+    yield from _overlaps(survey)
     for episode in survey.episodes:
         for camera in survey.cameras:
             span = episode.videos.get(camera)
@@ -117,19 +117,10 @@ def _blocks(change: ndarray) -> Float[ndarray, "h w"]:
 
 def _rates(survey: Survey, videos: Videos) -> Iterator[Finding]:
     for path, frames in videos.frames.items():
-        rate = _rate(path) if frames > 1 else None
+        rate = video_rate(path) if frames > 1 else None
         if rate is not None and survey.fps is not None and abs(rate / survey.fps - 1) > 0.01:
             message = f"runs at {rate:g} Hz, info.json says {survey.fps:g} Hz: a reader would take other pictures"
             yield Finding(code="video-rate", message=message, file=_name(survey, path))
-
-
-def _rate(path: Path) -> float | None:
-    try:
-        with av.open(str(path)) as container:
-            stream: Any = container.streams.video[0]
-            return float(stream.average_rate) if stream.average_rate else None
-    except (*VIDEO_ERRORS, ZeroDivisionError):
-        return None
 
 
 def _span(survey: Survey, episode: SurveyedEpisode, span: VideoSpan, videos: Videos) -> Iterator[Finding]:
@@ -146,6 +137,31 @@ def _span(survey: Survey, episode: SurveyedEpisode, span: VideoSpan, videos: Vid
     elif there > rows > 0:
         message = f"'{name}' holds {there} frames of it, the table has {rows} rows"
         yield Finding(code="length", message=message, episode=episode.number, file=name)
+
+
+def _overlaps(survey: Survey) -> Iterator[Finding]:
+    """Yield, for each episode, the first pictures that another one claims, too."""
+    claims: dict[Path, list[tuple[int, int, int]]] = {}
+    for episode in survey.episodes:
+        # several cameras in one file are of one episode
+        for path in {span.path for span in episode.videos.values()}:
+            spans = [(s.first, s.first + _length(episode, s)) for s in episode.videos.values() if s.path == path]
+            claims.setdefault(path, []).append((min(s[0] for s in spans), max(s[1] for s in spans), episode.number))
+    for path, spans in claims.items():
+        for first, stop, number, other in _shared(sorted(span for span in spans if span[0] < span[1])):
+            message = f"episode {other} claims pictures of it in '{_name(survey, path)}', too"
+            yield Finding(code="video-overlap", message=message, episode=number, frame=first, stop=stop)
+
+
+def _shared(spans: list[tuple[int, int, int]]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (first, stop, episode, other) with frames counted in the episode; ``spans`` are sorted."""
+    # of those before it the one that goes on longest, of those after it the next
+    longest = itertools.accumulate(spans, lambda a, b: max(a, b, key=lambda span: span[1]))
+    for (begin, end, number), *others in zip(spans, [None, *longest], [*spans[1:], None], strict=False):
+        for other in others:
+            if other is not None and other[0] < end and begin < other[1]:
+                yield max(begin, other[0]) - begin, min(end, other[1]) - begin, number, other[2]
+                break
 
 
 def _frozen(survey: Survey, episode: SurveyedEpisode, videos: Videos) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from rlco.core.progress import Reporter, Silent
 from rlco.data import layout
 from rlco.data.assemble import Description, StoredEpisode, assemble, write_dataset_json
 from rlco.data.cutting import VideoSource
+from rlco.data.scratch import scratch_folder
 from rlco.data.summary import ImageSummary, sampled
 from rlco.data.validation.mending import Mended, Mending, mend, plan
 from rlco.data.validation.survey import Survey
@@ -96,15 +97,15 @@ def repair(
 ) -> Repair:
     """Write what can be kept to ``destination`` as LeRobot v3.0; it appears complete or not at all.
 
-    Raises ``ValueError`` in one line if the destination is taken or nothing can be kept.
+    Raises ``ValueError`` in one line if the destination is taken, being written or nothing can be kept.
     """
     survey = examined.survey
     require_destination(survey.folder, destination)
+    if survey.picture_columns and not survey.has_pictures:
+        raise ValueError(f"The pictures of '{survey.folder}' were not read: examine it with pictures=True.")
     mending = plan(examined, units=options.units, fps=options.fps)
     scratch = destination.resolve().with_name(f".{destination.name}.parts")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
+    with scratch_folder(scratch):
         writing = _Writing(examined=examined, mending=mending, options=options, scratch=scratch)
         done = Repair(folder=str(destination), whole=mending.whole, episodes=(), dropped={}, left=_left(examined))
 
@@ -128,9 +129,8 @@ def repair(
                 raise
             reasons = "; ".join(sorted(set(writing.dropped.values()))) or "it holds none that can be read"
             raise ValueError(f"Nothing of '{survey.folder}' can be kept: {reasons}.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(destination.with_name(f".{destination.name}.tmp"), ignore_errors=True)
+        finally:
+            shutil.rmtree(destination.with_name(f".{destination.name}.tmp"), ignore_errors=True)
     return done
 
 

@@ -5,8 +5,9 @@ Nothing here raises for what is in the folder, and nothing is believed: the othe
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy import ndarray
 
 from rlco.data import layout
 from rlco.data.assemble import to_numpy
+from rlco.data.encoding import video_rate
 from rlco.data.validation.findings import Finding
 
 OWN = tuple(layout.DEFAULT_FEATURES)
@@ -51,6 +53,8 @@ class SurveyedEpisode:
     """dataset_from_index and dataset_to_index."""
     rows: pa.Table | None = None
     """Of the data tables, in their order there."""
+    unread: frozenset[str] = frozenset()
+    """Columns of the data tables that are there but not in ``rows``."""
     videos: dict[str, VideoSpan] = field(default_factory=dict)
 
     def column(self, name: str) -> Num[ndarray, "T D"] | None:
@@ -80,6 +84,8 @@ class Survey:
     order: Int64[ndarray, " N"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Episode of each row, in the order of the files."""
     findings: list[Finding] = field(default_factory=list)
+    has_pictures: bool = True
+    """Whether columns of pictures were read; most of a dataset whose pictures are not in videos."""
 
     @property
     def is_v3(self) -> bool:
@@ -97,6 +103,11 @@ class Survey:
     def cameras(self) -> tuple[str, ...]:
         """Features that are videos."""
         return tuple(name for name, feature in self.features.items() if feature["dtype"] == "video")
+
+    @property
+    def picture_columns(self) -> frozenset[str]:
+        """Features that are pictures in the data tables."""
+        return frozenset(name for name, feature in self.features.items() if feature["dtype"] == "image")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -121,11 +132,11 @@ class Survey:
         self.findings.append(Finding(code=code, message=message, **place))
 
 
-def survey(folder: Path) -> Survey:
-    """Read all that can be read. Raises ``ValueError`` only if ``folder`` is no folder."""
+def survey(folder: Path, *, pictures: bool = True) -> Survey:
+    """Read all that can be read, columns of ``pictures`` if asked. Raises ``ValueError`` only without such a folder."""
     if not folder.is_dir():
         raise ValueError(f"No dataset at '{folder}': the folder does not exist.")
-    found = Survey(folder=folder)
+    found = Survey(folder=folder, has_pictures=pictures)
     _read_info(found)
     if found.version == UNKNOWN:
         return found
@@ -134,15 +145,6 @@ def survey(folder: Path) -> Survey:
     found.episodes = [episodes[number] for number in sorted(episodes)]
     _read_tasks(found)
     return found
-
-
-def count_episodes(folder: Path) -> int:
-    """Return how many episodes info.json promises, at least 1: for a progress bar, before anything is read."""
-    try:
-        count = json.loads((folder / layout.INFO_PATH).read_text())["total_episodes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1
-    return max(count, 1) if isinstance(count, int) else 1
 
 
 def read_value(found: Survey, name: str, *, code: str = "table") -> Any:  # noqa: ANN401
@@ -154,10 +156,14 @@ def read_value(found: Survey, name: str, *, code: str = "table") -> Any:  # noqa
         return UNREADABLE
 
 
-def read_table(found: Survey, path: Path) -> pa.Table | None:
-    """Return a parquet file, or None with a finding."""
+def read_table(found: Survey, path: Path, *, without: Set[str] = frozenset()) -> pa.Table | None:
+    """Return a parquet file, or None with a finding. The columns ``without`` are not read."""
     try:
-        return pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        table = file.read(columns=[n for n in file.schema_arrow.names if n not in without] if without else None)
+        # texts and offsets, too: what is read later cannot fail
+        table.validate(full=True)
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         found.add("table", f"is truncated or no parquet file ({_short(error)})", file=_relative(found, path))
         return None
@@ -190,29 +196,55 @@ def _listed_v3(found: Survey) -> Iterator[tuple[int, SurveyedEpisode]]:
     paths = sorted(found.folder.glob("meta/episodes/*/*.parquet"))
     if not paths:
         found.add("table", "is missing: nothing says where the episodes are", file="meta/episodes")
+    rows: list[Mapping[str, Any]] = []
     for path in paths:
         table = read_table(found, path)
         names = [n for n in table.column_names if not n.startswith("stats/")] if table is not None else []
         for row in table.select(names).to_pylist() if table is not None else []:
-            number = row.get("episode_index")
-            if isinstance(number, int):
-                yield number, _episode(found, number, row, videos=_spans_v3(found, row))
+            if isinstance(row.get("episode_index"), int):
+                rows.append(row)
             else:
                 found.add("table", "has an episode without episode_index", file=_relative(found, path))
+    fps = _rate_of_seconds(found, rows)
+    for row in rows:
+        yield row["episode_index"], _episode(found, row["episode_index"], row, videos=_spans_v3(found, row, fps=fps))
 
 
-def _spans_v3(found: Survey, row: Mapping[str, Any]) -> dict[str, VideoSpan]:
+def _rate_of_seconds(found: Survey, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the rate [Hz] at which the list of episodes counts seconds.
+
+    That is info.json's, unless lengths and seconds of all episodes agree on the rate of the videos instead: where
+    pictures lie was written with the true one.
+    """
+    rates: set[float] = set()
+    for row, camera in itertools.product(rows, found.cameras):
+        begin, end = (_number(row.get(f"videos/{camera}/{name}")) for name in ("from_timestamp", "to_timestamp"))
+        length = _number(row.get("length"))
+        if begin is None or end is None or length is None or length <= 0 or end <= begin:
+            return found.fps
+        rates.add(length / (end - begin))
+    if not rates or max(rates) > 1.001 * min(rates):
+        return found.fps
+    rate = float(np.median(list(rates)))
+    if found.fps is not None and abs(rate / found.fps - 1) < 0.01:
+        return found.fps
+    spans = (span for row in rows[:1] for span in _spans_v3(found, row, fps=rate).values())
+    of_videos = [video_rate(span.path) for span in spans]
+    return rate if of_videos and all(r is not None and abs(r / rate - 1) < 0.01 for r in of_videos) else found.fps
+
+
+def _spans_v3(found: Survey, row: Mapping[str, Any], *, fps: float | None) -> dict[str, VideoSpan]:
     spans: dict[str, VideoSpan] = {}
     for camera in found.cameras:
         prefix = f"videos/{camera}/"
         chunk, file = row.get(prefix + "chunk_index"), row.get(prefix + "file_index")
         begin, end = _number(row.get(prefix + "from_timestamp")), _number(row.get(prefix + "to_timestamp"))
         path = _place(found, "video_path", layout.VIDEO_PATH, video_key=camera, chunk_index=chunk, file_index=file)
-        if path is None or begin is None or begin < 0 or found.fps is None:
+        if path is None or begin is None or begin < 0 or fps is None:
             found.add("table", f"nothing says where the pictures of {camera} are", episode=row.get("episode_index"))
             continue
-        length = row.get("length") if end is None else round((end - begin) * found.fps)
-        spans[camera] = VideoSpan(path=path, first=round(begin * found.fps), length=length)
+        length = row.get("length") if end is None else round((end - begin) * fps)
+        spans[camera] = VideoSpan(path=path, first=round(begin * fps), length=length)
     return spans
 
 
@@ -249,11 +281,14 @@ def _read_rows(found: Survey, episodes: dict[int, SurveyedEpisode]) -> None:
     """Give each episode its rows; rows of an episode that nothing lists make a new one."""
     pieces: dict[int, list[pa.Table]] = {}
     order: list[Int64[ndarray, " n"]] = []
+    unread: dict[int, frozenset[str]] = {}
     paths = sorted(found.folder.glob("data/*/*.parquet"))
+    without = frozenset() if found.has_pictures else found.picture_columns
     if not paths:
         found.add("table", "holds no parquet file: there are no rows", file="data")
     for path in paths:
-        table = read_table(found, path)
+        table = read_table(found, path, without=without)
+        left_out = without & set(pq.read_schema(path).names) if without and table is not None else without
         numbers = None if table is None else _episode_numbers(found, path, table)
         if table is None or numbers is None:
             continue
@@ -262,12 +297,14 @@ def _read_rows(found: Survey, episodes: dict[int, SurveyedEpisode]) -> None:
         rows = np.split(np.argsort(numbers, kind="stable"), np.cumsum(counts)[:-1])
         for number, own in zip(names.tolist(), rows, strict=True):
             pieces.setdefault(number, []).append(table.take(pa.array(own)))
+            unread[number] = unread.get(number, left_out) & left_out
     for number, tables in pieces.items():
         if number not in episodes:
             found.add("length", "has rows, but the list of episodes does not name it", episode=number)
             spans = {} if found.is_v3 else _spans_v2(found, number)
             episodes[number] = SurveyedEpisode(number=number, videos=spans)
         episodes[number].rows = _joined(found, number, tables)
+        episodes[number].unread = unread[number]
     found.order = np.concatenate(order) if order else found.order
 
 

@@ -24,6 +24,23 @@ def runs(marked: Bool[ndarray, " T"]) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
+def column_fault(survey: Survey, episode: SurveyedEpisode, name: str) -> str | None:
+    """Return in words that a column of an episode has empty rows or vectors of another size; None if it is sound."""
+    if episode.rows is None or name not in episode.rows.column_names:
+        return None
+    feature = survey.features.get(name, {})
+    shape, dtype = feature.get("shape"), feature.get("dtype", "int")
+    is_sound = not episode.rows[name].null_count
+    if is_sound and dtype.startswith(("float", "int", "uint", "bool")) and _has_one_axis(shape):
+        values = episode.column(name)
+        is_sound = values is not None and shape in (None, [], [values.shape[1]])
+    return None if is_sound else f"{name} has empty rows or not the shape of info.json"
+
+
+def _has_one_axis(shape: object) -> bool:
+    return shape is None or (isinstance(shape, list) and len(shape) < 2)
+
+
 def _fps(survey: Survey) -> Iterator[Finding]:
     value = survey.info.get("fps")
     if survey.fps is None:
@@ -63,9 +80,16 @@ def _episodes(survey: Survey) -> Iterator[Finding]:
             message = f"dataset_from_index and dataset_to_index are {episode.span}, expected {(start, stop)}"
             yield Finding(code="order", message=message, episode=episode.number)
         start = stop
+
+
+def _columns(survey: Survey) -> Iterator[Finding]:
+    for episode in survey.episodes:
         for name in (*survey.columns, *OWN):
-            if episode.rows is not None and name not in episode.rows.column_names:
+            if episode.rows is not None and name not in {*episode.rows.column_names, *episode.unread}:
                 yield Finding(code="column", message=f"its rows lack the column {name}", episode=episode.number)
+            fault = column_fault(survey, episode, name)
+            if fault is not None:
+                yield Finding(code="column", message=fault, episode=episode.number)
 
 
 def _row_order(survey: Survey) -> Iterator[Finding]:
@@ -200,6 +224,7 @@ CHECKS: dict[str, Callable[[Survey], Iterator[Finding]]] = {
     "frame rate": _fps,
     "totals": _totals,
     "episodes": _episodes,
+    "columns": _columns,
     "order of the rows": _row_order,
     "time stamps": _timestamps,
     "tasks": _tasks,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlco.core.progress import Reporter, Silent
+from rlco.data import layout
 from rlco.data.validation import tables
 from rlco.data.validation.findings import Finding, Validation
 from rlco.data.validation.motion import check_motion
@@ -35,14 +37,24 @@ def validate(
     ``idle_s``: how long nothing may move [s]. ``decode``: look at every picture; without it frames are only counted.
     Raises ``ValueError`` only if there is no such folder, or ``idle_s`` is not above 0.
     """
-    return examine(folder, idle_s=idle_s, decode=decode, reporter=reporter).validation
+    return examine(folder, idle_s=idle_s, decode=decode, pictures=False, reporter=reporter).validation
 
 
-def examine(folder: Path, *, idle_s: float = IDLE_S, decode: bool = True, reporter: Reporter | None = None) -> Examined:
-    """Return the same as ``validate`` together with what was read."""
+def examine(
+    folder: Path,
+    *,
+    idle_s: float = IDLE_S,
+    decode: bool = True,
+    pictures: bool = True,
+    reporter: Reporter | None = None,
+) -> Examined:
+    """Return the same as ``validate`` together with what was read.
+
+    ``pictures``: keep those of data tables in memory, too; a repair needs them.
+    """
     if not idle_s > 0:
         raise ValueError(f"idle_s must be above 0, got {idle_s}.")
-    found = survey(folder)
+    found = survey(folder, pictures=pictures)
     videos = Videos()
     findings: list[Finding] = []
     if found.version != UNKNOWN and found.features:
@@ -62,6 +74,15 @@ def examine(folder: Path, *, idle_s: float = IDLE_S, decode: bool = True, report
         findings=(*found.findings, *findings),
     )
     return Examined(survey=found, videos=videos, validation=validation)
+
+
+def count_episodes(folder: Path) -> int:
+    """Return how many episodes info.json promises, at least 1: for a progress bar, before anything is read."""
+    try:
+        count = json.loads((folder / layout.INFO_PATH).read_text())["total_episodes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+    return max(count, 1) if isinstance(count, int) else 1
 
 
 def _try(name: str, findings: list[Finding], check: Callable[[], Iterable[Finding]]) -> None:
