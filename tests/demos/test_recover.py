@@ -134,7 +134,7 @@ def test_the_search_finds_what_a_wrong_guess_misses_and_stops_at_its_budget(reco
         successes = [its for its in demonstration.tried if its.succeeded]
         assert demonstration.best.order == min(its.order for its in successes)
 
-        hopeless, _ = drawer_demonstration(recorded("open-drawer"), 0.12)
+        hopeless, _ = drawer_demonstration(recorded("open-drawer"), 0.2)
         hopeless = replace(hopeless, motion=replace(hopeless.motion, opens=np.zeros_like(hopeless.motion.opens)))
         search(world, task, [hopeless], SearchConfig(budget=8, batch=4), reporter=Silent())
         # the guess, a batch of four, and what is left of the budget
