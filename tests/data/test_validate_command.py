@@ -83,7 +83,7 @@ def test_after_a_repair_the_repaired_dataset_is_replayed(
         seen.append(folder)
         return {"task": task, "plot": str(out_png)}
 
-    monkeypatch.setattr("rlco.cli.validation.replay_check", replayed)
+    monkeypatch.setattr("rlco.cli.recovery.replay_check", replayed)
 
     def shift(values: ndarray) -> None:
         values += 0.07

@@ -14,7 +14,6 @@ from rlco.data.reader import Dataset
 from rlco.demos.generate import GenerateConfig, GenerateReport, generate_demonstrations, propose_segments
 from rlco.demos.plan import PlanConfig
 from rlco.demos.record import RecordConfig, record_demonstrations, style
-from rlco.evals.generation_plot import generation_picture
 
 PICTURE = "generation.png"
 """In the dataset's folder."""
@@ -109,6 +108,8 @@ class Generate:
             raise ValueError("Say where to write: rlco generate REAL FOLDER.")
         with progress("generate", total=self.count, unit="demonstration") as bar:
             report = generate_demonstrations(self.folder, real, config, num_envs=self.num_envs, reporter=bar)
+        from rlco.evals.generation_plot import generation_picture
+
         picture = self.folder / PICTURE
         generation_picture(asdict(report), picture)
         print(json.dumps(asdict(report), indent=2) if self.json else f"{told(report)}\nBy layout: {picture}")

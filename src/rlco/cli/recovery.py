@@ -14,7 +14,6 @@ from rlco.core.progress import progress
 from rlco.data.reader import Dataset
 from rlco.demos.drift import drift, drift_summary
 from rlco.demos.recover import RecoveryReport, SearchConfig, pose_errors, recover_dataset
-from rlco.evals.drift_plot import write_drift_plot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,8 @@ def replay_check(folder: Path, task: str, out_png: Path | None = None, *, num_en
     """
     found = drift(Dataset.open(folder), task, num_envs=num_envs)
     if out_png is not None:
+        from rlco.evals.drift_plot import write_drift_plot
+
         write_drift_plot(out_png, found, title=f"{folder.name}: open-loop replay in the twin of {task}")
     return drift_summary(found)
 

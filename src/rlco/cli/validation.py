@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import tyro
 
 from rlco.cli import BAD_USAGE, FAILED, OK, complain
-from rlco.cli.recovery import replay_check
 from rlco.core.progress import progress
 from rlco.data.validation.repair import Repair, RepairOptions, Unit, repair, require_destination
 from rlco.data.validation.validate import IDLE_S, Examined, count_episodes, examine
@@ -88,6 +87,8 @@ class Validate:
         """Return the drift, or why there is none: the rest of the report is worth as much without it."""
         if examined.validation.errors:
             return {"not replayed": "the dataset has errors: it cannot be opened as it is"}
+        from rlco.cli.recovery import replay_check
+
         try:
             return replay_check(examined.survey.folder, task, self.plot)
         except (ValueError, LookupError) as error:
