@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import Float
 from numpy import ndarray
 
-from rlco.core.poses import quat_rotate
+from rlco.core.poses import quat_rotate, quat_to_yaw, yaw_to_quat
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import InitialState
 from rlco.demos.recover.agreement import Agreement
@@ -19,8 +19,7 @@ from rlco.demos.recover.recorded import robot_start
 from rlco.demos.recover.search import Tried
 from rlco.tasks import TASKS, CloseDrawer, OpenDrawer, PickPlace, PushCube
 from rlco.tasks.drawer import HANDLE_M, HANDLE_TIP_M, guessed_state, point
-from rlco.tasks.motion import Motion, UnreadableMotionError, turned
-from rlco.tasks.shifts import yaw_of
+from rlco.tasks.motion import Motion, UnreadableMotionError
 
 HOME = np.array([0.38, 0.0, 0.12, 1.0, 0.0, 0.0, 0.0])
 
@@ -33,7 +32,7 @@ def motion(
     yaw: float = 0.0,
 ) -> Motion:
     xyz = np.array(places)
-    pose = np.concatenate([xyz, np.tile(np.array(turned(yaw)), (len(xyz), 1))], axis=1)
+    pose = np.concatenate([xyz, np.tile(np.array(yaw_to_quat(yaw)), (len(xyz), 1))], axis=1)
     return Motion(
         tcp_pose=pose,
         gripper_width_m=np.array(width or [0.0] * len(xyz)),
@@ -77,7 +76,7 @@ def test_a_carried_thing_was_where_the_fingers_stopped_and_the_bowl_where_they_o
     assert on_grid.object_pose["bowl"][:2] == (0.52, -0.15)
     assert measured.object_pose["block"][:2] == pytest.approx((0.455, 0.14))
     assert measured.object_pose["bowl"][:2] == pytest.approx((0.51, -0.16))
-    assert yaw_of(np.array(measured.object_pose["block"])) == pytest.approx(0.3)
+    assert quat_to_yaw(np.array(measured.object_pose["block"])[3:]) == pytest.approx(0.3)
     for guess in guesses:
         task.check(guess.state)
         assert guess.state.instruction == "Put the BLOCK in the bowl!"
@@ -155,7 +154,7 @@ def test_a_drawer_is_where_its_handle_was_grasped_and_as_it_was_pulled() -> None
     by = {guess.by: guess.state for guess in OpenDrawer().guesses(moved, "open it")}
     # the gripper was not turned like the drawer, the pull tells the truth
     assert by["the grasp and the pull"].object_pose["drawer"] == pytest.approx(pose)
-    assert yaw_of(np.array(by["the grasp"].object_pose["drawer"])) == pytest.approx(0.1)
+    assert quat_to_yaw(np.array(by["the grasp"].object_pose["drawer"])[3:]) == pytest.approx(0.1)
 
 
 def test_a_closed_drawer_is_where_the_push_ends_and_was_open_as_usual() -> None:
@@ -174,12 +173,12 @@ def test_a_closed_drawer_is_where_the_push_ends_and_was_open_as_usual() -> None:
 
 
 def test_a_robot_that_starts_elsewhere_is_put_there_and_one_out_of_reach_is_refused() -> None:
-    start = robot_start(np.array([0.43, 0.0, 0.12, *turned(0.5)]), home=HOME)
+    start = robot_start(np.array([0.43, 0.0, 0.12, *yaw_to_quat(0.5)]), home=HOME)
     assert (start.tcp_offset_m, start.tcp_yaw_rad) == (pytest.approx((0.05, 0.0, 0.0)), pytest.approx(0.5))
-    nearly = robot_start(np.array([0.381, 0.0, 0.12, *turned(0.005)]), home=HOME)
+    nearly = robot_start(np.array([0.381, 0.0, 0.12, *yaw_to_quat(0.005)]), home=HOME)
     assert (nearly.tcp_offset_m, nearly.tcp_yaw_rad) == ((0.0, 0.0, 0.0), 0.0)
     with pytest.raises(UnreadableMotionError, match="out of reach: the start"):
-        robot_start(np.array([1.2, 0.0, 0.12, *turned(0.0)]), home=HOME)
+        robot_start(np.array([1.2, 0.0, 0.12, *yaw_to_quat(0.0)]), home=HOME)
     with pytest.raises(UnreadableMotionError, match="tilted by 29 deg"):
         robot_start(np.array([0.38, 0.0, 0.12, np.cos(0.25), np.sin(0.25), 0.0, 0.0]), home=HOME)
 

@@ -11,14 +11,13 @@ import pytest
 import torch
 from numpy import ndarray
 
-from rlco.core.poses import quat_rotate
+from rlco.core.poses import quat_rotate, quat_to_yaw
 from rlco.core.scene import InitialState, Look, Nudge
 from rlco.policies.pi05.config import CONFIGS
 from rlco.policies.pi05.tokenizer import prompts
 from rlco.tasks import TASKS, Task
 from rlco.tasks.drawer import DRAWER, TRAVEL_M
 from rlco.tasks.objects import BOWL, IRREGULAR_NAMES, ITEMS, TRAINING_NAMES
-from rlco.tasks.shifts import yaw_of
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 DRAWERS = ("open-drawer", "close-drawer")
@@ -108,7 +107,7 @@ def test_pick_place_starts_on_two_grids_of_five_centimetres() -> None:
         np.testing.assert_allclose(steps.min(0), 0.0, atol=1e-9)
         np.testing.assert_allclose(steps.max(0), np.array(size) / 0.05, atol=1e-9)
     assert np.linalg.norm(objects[:, :2] - bowls[:, :2], axis=1).min() >= 0.14
-    turns = np.array([yaw_of(pose) for pose in objects])
+    turns = np.array([quat_to_yaw(pose[3:]) for pose in objects])
     assert np.abs(turns).max() <= 0.5
     assert turns.std() > 0.2
 
@@ -148,7 +147,7 @@ def test_the_closed_drawers_front_edge_stays_in_its_region(name: str) -> None:
     assert edges[:, 0].max() <= 0.60 + 1e-9
     assert np.abs(edges[:, 1]).max() <= 0.10 + 1e-9
     assert np.abs(edges[:, 2]).max() <= 1e-12
-    turns = np.rad2deg([yaw_of(np.array(state.object_pose[DRAWER])) for state in states])
+    turns = np.rad2deg([quat_to_yaw(np.array(state.object_pose[DRAWER])[3:]) for state in states])
     assert np.abs(turns).max() <= 15.0
     assert turns.min() < -12 < 12 < turns.max()
     opened = np.array([state.joint_value[DRAWER] for state in states])

@@ -77,8 +77,18 @@ def quat_to_rpy(q: Float[ndarray, "*b 4"]) -> Float[ndarray, "*b 3"]:
     w, x, y, z = np.moveaxis(q, -1, 0)
     roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
     pitch = np.arcsin(np.clip(2 * (w * y - z * x), -1.0, 1.0))
-    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    return np.stack([roll, pitch, yaw], axis=-1)
+    return np.stack([roll, pitch, quat_to_yaw(q)], axis=-1)
+
+
+def quat_to_yaw(q: Float[ndarray, "*b 4"]) -> Float[ndarray, "*b"]:
+    """Return the turn about the vertical [rad], the last of ``quat_to_rpy``."""
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    return np.asarray(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+
+
+def yaw_to_quat(yaw_rad: float) -> tuple[float, float, float, float]:
+    """Return a turn about the vertical as plain numbers, as an initial state holds it."""
+    return float(np.cos(yaw_rad / 2)), 0.0, 0.0, float(np.sin(yaw_rad / 2))
 
 
 def pose_multiply(a: Float[ndarray, "*b 7"], b: Float[ndarray, "*b 7"]) -> Float[ndarray, "*b 7"]:

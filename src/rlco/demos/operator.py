@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from rlco.core.poses import quat_to_yaw
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import ACTION_DIM, Facts, InitialState
 from rlco.demos.targets import moved
@@ -200,7 +201,7 @@ class _Hand:
     @staticmethod
     def _is_there(waypoint: Waypoint, goal: Float[ndarray, " 3"], tcp: Float[ndarray, " 7"]) -> bool:
         near = bool(np.linalg.norm(goal - tcp[:3]) < waypoint.tolerance_m)
-        return near and (waypoint.yaw_rad is None or abs(_yaw(tcp) - waypoint.yaw_rad) < _TURNED_RAD)
+        return near and (waypoint.yaw_rad is None or abs(float(quat_to_yaw(tcp[3:])) - waypoint.yaw_rad) < _TURNED_RAD)
 
     def _aimed(self, waypoints: Sequence[Waypoint]) -> Float[ndarray, " 3"]:
         point = np.array(waypoints[self.next].position_m)
@@ -241,17 +242,11 @@ class _Hand:
         return self.wobble_m * (1.0, 1.0, 0.5) * (0.3 if self.pause else 1.0)
 
 
-def _yaw(pose: Float[ndarray, " 7"]) -> float:
-    """Return the turn of a pose about the vertical [rad]."""
-    w, x, y, z = pose[3:]
-    return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
-
-
 def _turn(target: Float[ndarray, " 7"], yaw_rad: float | None) -> float:
     """Return the turn of this control step that brings the commanded pose towards ``yaw_rad``."""
     if yaw_rad is None:
         return 0.0
-    missing = yaw_rad - _yaw(target)
+    missing = yaw_rad - float(quat_to_yaw(target[3:]))
     # a measured start pose is never exactly straight
     return float(np.clip(missing, -_TURN_RAD, _TURN_RAD)) if abs(missing) > _TURNED_RAD / 2 else 0.0
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from rlco.core.poses import quat_to_yaw
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import Facts, InitialState, SceneSpec
 from rlco.tasks import shifts
@@ -135,7 +136,7 @@ class CloseDrawer:
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: behind and above the handle, down, and in to beyond the closed place."""
         pose = np.array(state.object_pose[DRAWER])
-        yaw, tip, left = shifts.yaw_of(pose), HANDLE_TIP_M[0] - FINGER_M, state.joint_value.get(DRAWER, 0.0)
+        yaw, tip, left = float(quat_to_yaw(pose[3:])), HANDLE_TIP_M[0] - FINGER_M, state.joint_value.get(DRAWER, 0.0)
         behind = point(pose, (tip - 0.03, 0.0, PUSH_HEIGHT_M))
         end = point(pose, (tip + left + 0.01, 0.0, PUSH_HEIGHT_M))
         above = triple(point(pose, (tip - 0.03, 0.0, PUSH_HEIGHT_M + 0.06)))

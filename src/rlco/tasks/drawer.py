@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from rlco.core.poses import quat_rotate
+from rlco.core.poses import quat_rotate, yaw_to_quat
 from rlco.core.scene import RGB, Facts, FixtureSpec, InitialState, Part, SceneSpec, Triple
 from rlco.tasks import shifts
-from rlco.tasks.motion import turned
 from rlco.tasks.push_cube import FRONT_CAMERA
 
 DRAWER = "drawer"
@@ -55,8 +54,7 @@ def drawer_state(
     low_y, high_y = REGION.y_m
     x = low_x + (high_x - low_x) * (cell[0] + float(rng.uniform())) / 2
     y = low_y + (high_y - low_y) * (cell[1] + float(rng.uniform())) / 3
-    half_yaw = float(rng.uniform(-REGION.yaw_rad, REGION.yaw_rad)) / 2
-    turn = np.array([np.cos(half_yaw), 0.0, 0.0, np.sin(half_yaw)])
+    turn = np.array(yaw_to_quat(float(rng.uniform(-REGION.yaw_rad, REGION.yaw_rad))))
     place = np.array([x, y, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
     return InitialState(
         name=name,
@@ -73,7 +71,7 @@ def guessed_state(
     closed_m: Float[ndarray, " 2"], yaw_rad: float, *, task: str, instruction: str, opening_m: float
 ) -> InitialState:
     """Return a drawer whose front edge, closed, is at ``closed_m``, open by ``opening_m``."""
-    turn = np.array(turned(yaw_rad))
+    turn = np.array(yaw_to_quat(yaw_rad))
     place = np.array([*closed_m, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
     depth = ("near", "far")[int(closed_m[0] > np.mean(REGION.x_m))]
     low_y, high_y = REGION.y_m

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from rlco.core.poses import quat_to_yaw
 from rlco.core.scene import InitialState
 
 _STILL_M = 0.0015
@@ -47,8 +48,7 @@ class Motion:
     @property
     def yaw_rad(self) -> Float[ndarray, " T"]:
         """Return the turn of the gripper about the vertical."""
-        w, x, y, z = self.tcp_pose[:, 3:].T
-        return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        return quat_to_yaw(self.tcp_pose[:, 3:])
 
     def grips(self) -> tuple[Grip, ...]:
         """Return each time that the gripper closes after it was open, in order."""
@@ -105,8 +105,3 @@ class Recoverable(Protocol):
 def words(instruction: str) -> list[str]:
     """Return the words of an instruction, lower case."""
     return "".join(c if c.isalnum() else " " for c in instruction.lower()).split()
-
-
-def turned(yaw_rad: float) -> tuple[float, float, float, float]:
-    """Return the quaternion of a turn about the vertical."""
-    return float(np.cos(yaw_rad / 2)), 0.0, 0.0, float(np.sin(yaw_rad / 2))

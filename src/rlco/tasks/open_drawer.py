@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from rlco.core.poses import quat_to_yaw
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import Facts, InitialState, SceneSpec
 from rlco.tasks import shifts
@@ -132,7 +133,7 @@ class OpenDrawer:
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: above the handle, down, close, and out to beyond the end of the travel."""
         pose = np.array(state.object_pose[DRAWER])
-        yaw, handle = shifts.yaw_of(pose), point(pose, HANDLE_M)
+        yaw, handle = float(quat_to_yaw(pose[3:])), point(pose, HANDLE_M)
         left = TRAVEL_M - state.joint_value.get(DRAWER, 0.0) + 0.03
         end = point(pose, (HANDLE_M[0] - left, HANDLE_M[1], HANDLE_M[2]))
         at, above = triple(handle), triple(point(pose, (HANDLE_M[0], 0.0, HANDLE_M[2] + 0.08)))

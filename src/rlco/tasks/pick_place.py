@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from rlco.core.poses import IDENTITY_POSE, quat_rotate
+from rlco.core.poses import IDENTITY_POSE, quat_rotate, quat_to_yaw, yaw_to_quat
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import Facts, InitialState, SceneSpec, Triple, rows
 from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, OPEN, SUCCESS, Ends, EventReward, Stage, Waypoint
-from rlco.tasks.motion import Grip, Guess, Motion, UnreadableMotionError, turned, words
+from rlco.tasks.motion import Grip, Guess, Motion, UnreadableMotionError, words
 from rlco.tasks.objects import (
     BOWL,
     BOWL_FLOOR_M,
@@ -181,14 +181,13 @@ class PickPlace:
         """Return the object's place and heading; of the round bowl, only its place."""
         if stage == PLACE:
             return np.concatenate([object_pose[:3], IDENTITY_POSE[3:]])
-        half = shifts.yaw_of(object_pose) / 2
-        return np.concatenate([object_pose[:3], [np.cos(half), 0.0, 0.0, np.sin(half)]])
+        return np.concatenate([object_pose[:3], yaw_to_quat(float(quat_to_yaw(object_pose[3:])))])
 
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: above the object, down, close, up, over the bowl, down, open, up."""
         item = ITEMS[state.labels["object"]]
         pose = np.array(state.object_pose[item.name])
-        yaw = None if item.is_round else _half_turn(shifts.yaw_of(pose))
+        yaw = None if item.is_round else _half_turn(float(quat_to_yaw(pose[3:])))
         held = pose[:3] + quat_rotate(pose[3:], np.array([*item.grasp_m, item.grasp_height_m - item.rest_m]))
         x, y = float(held[0]), float(held[1])
         hold: Triple = (x, y, float(held[2]))
@@ -236,15 +235,15 @@ class PickPlace:
         """Return place and heading of an object that is held in the middle of the fingers."""
         x, y, _ = motion.tcp_pose[grip.stopped, :3]
         yaw = float(motion.yaw_rad[grip.stopped])
-        off = quat_rotate(np.array(turned(yaw)), np.array([*item.grasp_m, 0.0]))
+        off = quat_rotate(np.array(yaw_to_quat(yaw)), np.array([*item.grasp_m, 0.0]))
         return float(x - off[0]), float(y - off[1]), yaw
 
     def _guessed(
         self, item: Item, place: Sequence[float], yaw_rad: float, bowl_m: Sequence[float], *, instruction: str
     ) -> InitialState:
         pose = {
-            item.name: (place[0], place[1], item.rest_m, *turned(yaw_rad)),
-            BOWL: (bowl_m[0], bowl_m[1], 0.0, *turned(0.0)),
+            item.name: (place[0], place[1], item.rest_m, *yaw_to_quat(yaw_rad)),
+            BOWL: (bowl_m[0], bowl_m[1], 0.0, *yaw_to_quat(0.0)),
         }
         return InitialState(
             name=f"{self.name}/guessed",
@@ -273,8 +272,7 @@ class PickPlace:
 
     def _state(self, rng: np.random.Generator, *, name: str, item: str, place: tuple[Triple, Triple]) -> InitialState:
         (x, y, _), (bowl_x, bowl_y, _) = place
-        half_yaw = float(rng.uniform(-self.yaw_rad, self.yaw_rad)) / 2
-        turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+        turn = yaw_to_quat(float(rng.uniform(-self.yaw_rad, self.yaw_rad)))
         chosen: Item = ITEMS[item]
         return InitialState(
             name=name,

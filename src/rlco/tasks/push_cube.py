@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from rlco.core.poses import IDENTITY_POSE
+from rlco.core.poses import IDENTITY_POSE, yaw_to_quat
 from rlco.core.rng import numpy_generator
 from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, ObjectSpec, Part, SceneSpec, rows
 from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoint
-from rlco.tasks.motion import Guess, Motion, UnreadableMotionError, turned, words
+from rlco.tasks.motion import Guess, Motion, UnreadableMotionError, words
 
 FRONT_CAMERA = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
 """The camera of every task: in front of the robot, it looks back over the table."""
@@ -222,7 +222,7 @@ class PushCube:
             name=f"{self.name}/guessed",
             task=self.name,
             instruction=instruction,
-            object_pose={cube: (*spot, half, *turned(0.0)) for cube, spot in zip(CUBES, spots, strict=True)},
+            object_pose={cube: (*spot, half, *yaw_to_quat(0.0)) for cube, spot in zip(CUBES, spots, strict=True)},
             object_rgb={cube: COLOURS[name] for cube, name in zip(CUBES, colours, strict=True)},
             labels={"target": CUBES[place], "object": colour, "place": PLACES[place]},
         )
@@ -264,8 +264,7 @@ class PushCube:
         pose, rgb = {}, {}
         for i, cube in enumerate(CUBES):
             x, y = self.row_x_m + jitter[i, 0], self.spacing_m * (1 - i) + jitter[i, 1]
-            half_yaw = rng.uniform(-self.yaw_jitter_rad, self.yaw_jitter_rad) / 2
-            turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+            turn = yaw_to_quat(float(rng.uniform(-self.yaw_jitter_rad, self.yaw_jitter_rad)))
             pose[cube] = (float(x), float(y), self.edge_m / 2, *turn)
             rgb[cube] = COLOURS[colours[i]]
         return InitialState(

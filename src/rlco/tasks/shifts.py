@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from rlco.core.errors import unknown_name
+from rlco.core.poses import yaw_to_quat
 from rlco.core.scene import InitialState, Look, Nudge, ObjectSpec, Part
 from rlco.tasks.contract import Ends, Task
 
@@ -111,8 +110,7 @@ def _clutter(task: Task, state: InitialState, rng: np.random.Generator) -> Initi
     for thing, place in zip(things, places, strict=True):
         spec = specs[int(thing)]
         x, y = DISTRACTOR_PLACES[int(place)]
-        half_yaw = float(rng.uniform(-1.5, 1.5)) / 2
-        turn = (float(np.cos(half_yaw)), 0.0, 0.0, float(np.sin(half_yaw)))
+        turn = yaw_to_quat(float(rng.uniform(-1.5, 1.5)))
         pose[spec.name] = (x, y, spec.parts[0].half_size_m[2], *turn)
         rgb[spec.name] = _DISTRACTOR_RGB[int(thing)]
     return replace(state, object_pose=pose, object_rgb=rgb)
@@ -165,9 +163,3 @@ def known(kind: str, chosen: Sequence[str] | None, all_names: Sequence[str]) -> 
     if not names:
         raise ValueError(f"No {kind} was given. Known: {', '.join(all_names)}.")
     return names
-
-
-def yaw_of(pose: Float[ndarray, " 7"]) -> float:
-    """Return how far a pose is turned about the vertical [rad]."""
-    w, x, y, z = pose[3:]
-    return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))

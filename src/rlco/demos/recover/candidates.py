@@ -9,11 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from rlco.core.poses import quat_multiply, quat_rotate
+from rlco.core.poses import quat_multiply, quat_rotate, quat_to_yaw, yaw_to_quat
 from rlco.core.scene import InitialState
 from rlco.tasks import Task
-from rlco.tasks.motion import turned
-from rlco.tasks.shifts import yaw_of
 
 _SAME_M, _SAME_RAD = 0.001, 0.01
 _PER_M, _PER_RAD = 0.1, 0.01
@@ -58,7 +56,7 @@ def near(task: Task, guess: Candidate, rng: np.random.Generator, spread: Spread)
         step, turn = rng.normal(size=2) * spread.position_m, float(rng.normal()) * spread.yaw_rad
         pose = np.array(poses[name])
         pose[:2] += step
-        pose[3:] = quat_multiply(np.array(turned(turn)), pose[3:])
+        pose[3:] = quat_multiply(np.array(yaw_to_quat(turn)), pose[3:])
         if joints.get(name, 0.0) > 0.0:
             more = float(np.clip(rng.normal() * spread.opening_m, -joints[name] / 2, _room(task, name, joints[name])))
             pose[:3] -= quat_rotate(pose[3:], np.array([more, 0.0, 0.0]))
@@ -92,7 +90,7 @@ def _same(a: InitialState, b: InitialState) -> bool:
 
 
 def _near(a: Float[ndarray, " 7"], b: Float[ndarray, " 7"]) -> bool:
-    turn = (yaw_of(a) - yaw_of(b) + np.pi) % (2 * np.pi) - np.pi
+    turn = (float(quat_to_yaw(a[3:]) - quat_to_yaw(b[3:])) + np.pi) % (2 * np.pi) - np.pi
     return bool(np.linalg.norm(a[:3] - b[:3]) < _SAME_M) and abs(turn) < _SAME_RAD
 
 

@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from rlco.core.poses import quat_rotate
+from rlco.core.poses import quat_rotate, quat_to_yaw
 from rlco.core.scene import InitialState
 from rlco.demos.recover.candidates import about
 from rlco.demos.recover.report import RecoveryReport
 from rlco.tasks import task
-from rlco.tasks.shifts import yaw_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +43,7 @@ def pose_errors(report: RecoveryReport, truth: Sequence[InitialState | None]) ->
         for name in about(the_task, known):
             if name in its.state.object_pose:
                 ours, theirs = _closed(its.state, name), _closed(known, name)
-                turn = (yaw_of(ours) - yaw_of(theirs) + np.pi / 2) % np.pi - np.pi / 2
+                turn = (float(quat_to_yaw(ours[3:]) - quat_to_yaw(theirs[3:])) + np.pi / 2) % np.pi - np.pi / 2
                 opening = its.state.joint_value.get(name, 0.0) - known.joint_value.get(name, 0.0)
                 found.append(
                     PoseError(
