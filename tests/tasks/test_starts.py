@@ -13,8 +13,8 @@ from numpy import ndarray
 
 from rlco.core.poses import quat_rotate, quat_to_yaw
 from rlco.core.scene import InitialState, Look, Nudge
-from rlco.policies.pi05.config import CONFIGS
-from rlco.policies.pi05.tokenizer import prompts
+from rlco.policies.pi.config import CONFIGS
+from rlco.policies.pi.tokenizer import prompts
 from rlco.tasks import TASKS, Task
 from rlco.tasks.drawer import DRAWER, TRAVEL_M
 from rlco.tasks.objects import BOWL, IRREGULAR_NAMES, ITEMS, TRAINING_NAMES

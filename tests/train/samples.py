@@ -10,16 +10,16 @@ import torch
 from rlco.core.episode import Episode, StopReason
 from rlco.data.chunks import ChunkDataset
 from rlco.data.mixture import Mixture
-from rlco.data.normalise import Normaliser
+from rlco.data.normalise import Codec, Normaliser
 from rlco.data.reader import Dataset
 from rlco.data.writer import write_dataset
 from rlco.policies.checkpoint import new_policy
-from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.policies.pi.policy import PiPolicy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
-def tiny(seed: int = 0) -> PI05Policy:
+def tiny(seed: int = 0) -> PiPolicy:
     """Return a policy whose expert is not the identity (its adaptive norms start at zero)."""
     policy, generator = new_policy("pi05-tiny", CODEC, seed=seed), torch.Generator().manual_seed(seed)
     with torch.no_grad():

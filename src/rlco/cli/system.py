@@ -63,7 +63,7 @@ class Tasks:
 
 def _others() -> dict[str, list[str]]:
     from rlco.policies.checkpoint import WEIGHTS
-    from rlco.policies.pi05.config import CONFIGS
+    from rlco.policies.pi.config import CONFIGS
     from rlco.recipes import RECIPES
 
     return {

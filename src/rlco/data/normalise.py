@@ -117,6 +117,14 @@ class Normaliser:
         return like.new_tensor(self.low), like.new_tensor(self.high)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Codec:
+    """How raw SI values become network values, and back. Part of a checkpoint."""
+
+    state: Normaliser
+    action: Normaliser
+
+
 def action_normaliser(statistics: DatasetStatistics) -> Normaliser:
     """Return the codec of 7-D actions."""
     return Normaliser.of(statistics.action, floor=ACTION_RANGE_FLOOR)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rlco.core.errors import unknown_name
 from rlco.core.files import replace_folder, write_json
-from rlco.data.normalise import Normaliser
-from rlco.policies.pi05.config import CONFIGS, PI05Config
-from rlco.policies.pi05.policy import Codec, PI05Policy
+from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.pi.config import CONFIGS, PiConfig
+from rlco.policies.pi.policy import PiPolicy
 
 FILES = ("config.json", "model.safetensors", "stats.json")
 WEIGHTS = Path(__file__).parent / "weights"
@@ -23,12 +23,12 @@ PROMPT, CAMERAS, CONTROL_HZ = "pi05", ["front"], 5
 """How every policy of this version is prompted and run; another checkpoint is refused."""
 
 
-def policy_tensors(policy: PI05Policy) -> dict[str, Tensor]:
+def policy_tensors(policy: PiPolicy) -> dict[str, Tensor]:
     """Return every parameter under its published name; the reinforcement-learning heads under ``rlco.``."""
     return {_public_name(name): value.contiguous() for name, value in policy.state_dict().items()}
 
 
-def save_policy(folder: Path, policy: PI05Policy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
+def save_policy(folder: Path, policy: PiPolicy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
     """Write a checkpoint folder, atomically. ``half`` stores 16-bit floats."""
 
     def write(temporary: Path) -> None:
@@ -42,7 +42,7 @@ def save_policy(folder: Path, policy: PI05Policy, *, provenance: Mapping[str, An
     replace_folder(folder, write)
 
 
-def load_policy(folder: Path) -> PI05Policy:
+def load_policy(folder: Path) -> PiPolicy:
     """Read a checkpoint folder.
 
     Raises ``FileNotFoundError`` for a missing file and ``ValueError`` that lists every missing, unexpected and
@@ -63,7 +63,7 @@ def load_policy(folder: Path) -> PI05Policy:
         if stats.get(name) != value:
             raise ValueError(f"'{folder}' was trained with {name} {stats.get(name)}; this version runs {value} only.")
     normalisers = {k: Normaliser(low=tuple(v["low"]), high=tuple(v["high"])) for k, v in stats["codec"].items()}
-    policy = PI05Policy(PI05Config.from_json(config), Codec(**normalisers))
+    policy = PiPolicy(PiConfig.from_json(config), Codec(**normalisers))
     try:
         tensors = load_file(folder / "model.safetensors")
     except SafetensorError as error:
@@ -72,7 +72,7 @@ def load_policy(folder: Path) -> PI05Policy:
     return policy
 
 
-def load_tensors(policy: PI05Policy, tensors: Mapping[str, Tensor], *, source: str) -> None:
+def load_tensors(policy: PiPolicy, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Load published names strictly; see ``load_policy``."""
     own = policy.state_dict()
     names = {_public_name(name): name for name in own}
@@ -88,7 +88,7 @@ def load_tensors(policy: PI05Policy, tensors: Mapping[str, Tensor], *, source: s
     policy.load_state_dict({name: tensors[key].to(own[name].dtype) for key, name in names.items()})
 
 
-def base_policy(name: str) -> PI05Policy:
+def base_policy(name: str) -> PiPolicy:
     """Return the pretrained base that ships with the package. Raises ``LookupError`` if there is none."""
     folder = WEIGHTS / name
     if not folder.is_dir():
@@ -97,11 +97,11 @@ def base_policy(name: str) -> PI05Policy:
     return load_policy(folder)
 
 
-def new_policy(name: str, codec: Codec, *, seed: int) -> PI05Policy:
+def new_policy(name: str, codec: Codec, *, seed: int) -> PiPolicy:
     """Return a policy with random weights. Raises ``LookupError`` for an unknown name."""
     if name not in CONFIGS:
         raise unknown_name("policy", name, CONFIGS)
-    return PI05Policy(CONFIGS[name](), codec, seed=seed)
+    return PiPolicy(CONFIGS[name](), codec, seed=seed)
 
 
 def _public_name(name: str) -> str:

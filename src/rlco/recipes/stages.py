@@ -17,7 +17,7 @@ from rlco.data.reader import Dataset
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings, evaluate
 from rlco.policies.checkpoint import CONTROL_HZ, WEIGHTS, base_policy, load_policy, new_policy, save_policy
-from rlco.policies.pi05.policy import PI05Policy
+from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Collector
 from rlco.tasks import task
 from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
@@ -87,7 +87,7 @@ def _opened(folder: Path) -> Dataset:
     return Dataset.open(folder, control_hz=CONTROL_HZ)
 
 
-def open_policy(reference: str | Path) -> PI05Policy:
+def open_policy(reference: str | Path) -> PiPolicy:
     """Return the policy of a checkpoint folder or a training stage's folder, a shipped base by name, or new weights.
 
     ``untrained:pi05-tiny`` is the last: random weights, for tests and for training from scratch.
@@ -171,7 +171,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 
-def real_term(policy: PI05Policy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
+def real_term(policy: PiPolicy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
     """Return the supervised term on real demonstrations, or None where there are none."""
     if dataset is None:
         return None
@@ -231,7 +231,7 @@ def finished(folder: Path, *, inputs: Figures) -> Figures | None:
     return manifest["outputs"]
 
 
-def finish(folder: Path, policy: PI05Policy, *, inputs: Figures, figures: Figures, half: bool = False) -> Figures:
+def finish(folder: Path, policy: PiPolicy, *, inputs: Figures, figures: Figures, half: bool = False) -> Figures:
     """Keep the trained policy, then mark the stage finished; a figure that is not finite is left out."""
     outputs = {name: value for name, value in figures.items() if math.isfinite(value)}
     save_policy(folder / POLICY, policy, provenance={**inputs, **outputs}, half=half)

@@ -23,12 +23,10 @@ from rlco.core.files import write_atomic
 from rlco.core.policy import Observation
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
-from rlco.data.normalise import Normaliser
+from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
 from rlco.policies.checkpoint import new_policy
-from rlco.policies.pi05.policy import Codec, PI05Policy
-from rlco.policies.pi05.tokenizer import prompts
-from rlco.policies.pi05.vision import to_pixels
+from rlco.policies.pi.policy import PiPolicy
 from rlco.train.captions import PLACE_HALF_M, caption_batch
 from rlco.train.checkpoints import (
     claim_folder,
@@ -115,7 +113,7 @@ def _shard(look: int, *, folder: Path, config: PretrainConfig, image_size: int) 
 
 def run_pretrain(
     config: PretrainConfig, *, folder: Path, progress: Progress | None = None
-) -> tuple[PI05Policy, dict[str, float]]:
+) -> tuple[PiPolicy, dict[str, float]]:
     """Render, train and return the base with its held-out figures; resumes from ``folder``."""
     claim_folder(folder, asdict(config))
     policy = new_policy(config.policy, BASE_CODEC, seed=seed_of(config.seed, "weights"))
@@ -156,7 +154,7 @@ def run_pretrain(
 def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: PretrainConfig) -> dict[str, float]:
     """Return errors on looks that were not trained on: place [cm], and first commanded step of a reach [cm]."""
     policy = modules["policy"]
-    assert isinstance(policy, PI05Policy)
+    assert isinstance(policy, PiPolicy)
     rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
     batch, labels = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
     with torch.no_grad():
@@ -175,7 +173,7 @@ def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: Pre
     }
 
 
-def pointing_loss(policy: PI05Policy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
+def pointing_loss(policy: PiPolicy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
     """Return the cross-entropy of half of the grounding heads against the cell that holds the named thing.
 
     Without it the token's attention stays flat for thousands of steps: the expected place alone is a weak teacher.
@@ -183,14 +181,8 @@ def pointing_loss(policy: PI05Policy, observation: Observation, pixel: Float[Ten
     """
     network = policy.network
     assert network.grounding is not None
-    tokens, _, is_word = prompts(
-        observation.instruction, policy.codec.state.do(observation.state), length=policy.config.prompt_length
-    )
-    scores, _ = network.grounding.look(
-        to_pixels(observation.image, size=policy.config.image_size),
-        network.embed(tokens),
-        is_word,
-    )
+    inputs = policy.preprocessor(observation)
+    scores, _ = network.grounding.look(inputs.pixels[:, 0], network.embed(inputs.tokens), inputs.is_word)
     cells = policy.config.image_size // 4
     row, column = ((pixel + 1) / 2 * cells).long().clamp(0, cells - 1).T
     half = network.grounding.heads // 2
@@ -210,7 +202,7 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
     config: PretrainConfig,
 ) -> dict[str, Tensor]:
     policy = modules["policy"]
-    assert isinstance(policy, PI05Policy)
+    assert isinstance(policy, PiPolicy)
     batch, labels = caption_batch(pictures, index, horizon=policy.horizon, rng=rng)
     image = ColourJitter()(batch.observation.image, generator=noise)
     batch = replace(batch, observation=replace(batch.observation, image=image))

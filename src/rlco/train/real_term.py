@@ -12,8 +12,8 @@ from torch import Tensor
 from rlco.core.rng import numpy_generator
 from rlco.data.augment import ColourJitter
 from rlco.data.chunks import ChunkDataset
-from rlco.policies.pi05.network import Prefix
-from rlco.policies.pi05.policy import PI05Policy
+from rlco.policies.pi.network import Prefix
+from rlco.policies.pi.policy import PiPolicy
 
 
 class RealTerm:
@@ -24,7 +24,7 @@ class RealTerm:
     """
 
     def __init__(
-        self, policy: PI05Policy, real: ChunkDataset, *, batch_size: int, jitter: ColourJitter | None, seed: int
+        self, policy: PiPolicy, real: ChunkDataset, *, batch_size: int, jitter: ColourJitter | None, seed: int
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"The real term's batch_size must be 1 or more, got {batch_size}.")
@@ -44,7 +44,7 @@ class RealTerm:
         return self.policy.loss(batch, generator=generator).mean()
 
 
-def encode_all(policy: PI05Policy, data: ChunkDataset, *, batch_size: int = 256) -> Prefix:
+def encode_all(policy: PiPolicy, data: ChunkDataset, *, batch_size: int = 256) -> Prefix:
     """Return the prefix of every frame."""
     with torch.no_grad():
         parts = [

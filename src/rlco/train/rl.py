@@ -15,7 +15,7 @@ from rlco.algos.gae import explained_variance, gae
 from rlco.algos.ppo import PolicyLoss, normalised, policy_loss, value_loss
 from rlco.core.policy import Evaluation, Observation
 from rlco.core.rng import seed_of
-from rlco.policies.pi05.policy import PI05Policy
+from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Collector, Experience
 from rlco.train.checkpoints import (
     claim_folder,
@@ -119,7 +119,7 @@ class StageLoss:
 class StageTwo:
     """One iteration at a time: collect, then update. ``state_dict`` continues exactly."""
 
-    def __init__(self, policy: PI05Policy, collector: Collector, real_term: RealTerm | None, config: RLConfig) -> None:
+    def __init__(self, policy: PiPolicy, collector: Collector, real_term: RealTerm | None, config: RLConfig) -> None:
         if (real_term is None) != (config.beta == 0):
             given = "not given" if real_term is None else "given"
             raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")

@@ -15,7 +15,7 @@ from rlco.core.policy import Batch
 from rlco.core.rng import seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.mixture import Mixture
-from rlco.policies.pi05.policy import PI05Policy
+from rlco.policies.pi.policy import PiPolicy
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -62,7 +62,7 @@ def learning_rate(step: int, config: SFTConfig) -> float:
 class SFTTrainer:
     """One optimiser step at a time; everything it needs to continue exactly is in ``state_dict``."""
 
-    def __init__(self, policy: PI05Policy, mixture: Mixture, config: SFTConfig) -> None:
+    def __init__(self, policy: PiPolicy, mixture: Mixture, config: SFTConfig) -> None:
         self.policy, self.mixture, self.config = policy, mixture, config
         self.step = 0
         self.parameters = policy.actor_parameters()
@@ -118,7 +118,7 @@ def batch_tensors(batch: Batch) -> dict[str, Any]:
 
 
 def run_sft(
-    policy: PI05Policy,
+    policy: PiPolicy,
     mixture: Mixture,
     config: SFTConfig,
     *,

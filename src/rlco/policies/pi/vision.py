@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from rlco.policies.pi05.config import PI05Config
+from rlco.policies.pi.config import PiConfig
 
 
 class VisionTower(nn.Module):
     """SigLIP without its pooling head; the wrapper exists for the published key layout."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.vision_model = SiglipVisionModel(
             SiglipVisionConfig(
@@ -35,7 +35,7 @@ class VisionTower(nn.Module):
 class Projector(nn.Module):
     """Vision width to language width."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(config.vision.width, config.language.width)
 
@@ -51,7 +51,7 @@ class Grounding(nn.Module):
     few images a small policy is trained on; this token does, and is the nano sizes' documented departure.
     """
 
-    def __init__(self, config: PI05Config, *, channels: int = 40) -> None:
+    def __init__(self, config: PiConfig, *, channels: int = 40) -> None:
         super().__init__()
         heads, width = config.grounding_heads, config.language.width
         self.heads = heads

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rlco.policies.pi05.config import PI05Config
+from rlco.policies.pi.config import PiConfig
 
 
 class NoiseHead(nn.Module):
     """Standard deviation of each action entry at each denoising step, learned, between two bounds (Flow-Noise)."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         low, high = (math.log(std) for std in config.noise_std)
         start = 2 * (math.log(config.noise_std_start) - low) / (high - low) - 1

@@ -14,12 +14,12 @@ from transformers.models.gemma.modeling_gemma import (
     apply_rotary_pos_emb,
 )
 
-from rlco.policies.pi05.config import PI05Config, TransformerSize
+from rlco.policies.pi.config import PiConfig, TransformerSize
 
 Rotary = tuple[Tensor, Tensor]
 
 
-def gemma_config(config: PI05Config, size: TransformerSize) -> GemmaConfig:
+def gemma_config(config: PiConfig, size: TransformerSize) -> GemmaConfig:
     """Return the transformers configuration of one stack."""
     return GemmaConfig(
         hidden_size=size.width,
@@ -37,7 +37,7 @@ def gemma_config(config: PI05Config, size: TransformerSize) -> GemmaConfig:
 class Rope(nn.Module):
     """Rotary embedding of positions, shared by both stacks."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.embedding = GemmaRotaryEmbedding(gemma_config(config, config.language))
 
@@ -48,7 +48,7 @@ class Rope(nn.Module):
 class Projections(nn.Module):
     """Query, key, value and output maps of one stack in one layer."""
 
-    def __init__(self, config: PI05Config, size: TransformerSize) -> None:
+    def __init__(self, config: PiConfig, size: TransformerSize) -> None:
         super().__init__()
         self.head_dim = config.head_dim
         self.q_proj = nn.Linear(size.width, config.heads * config.head_dim, bias=False)
@@ -74,7 +74,7 @@ class Projections(nn.Module):
 class PrefixLayer(nn.Module):
     """A Gemma layer of the prefix. It never sees the suffix, so its keys and values can be kept."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.self_attn = Projections(config, config.language)
         self.mlp = GemmaMLP(gemma_config(config, config.language))
@@ -118,7 +118,7 @@ class AdaptiveNorm(nn.Module):
 class ExpertLayer(nn.Module):
     """A layer of the action expert: attends to the kept prefix and to its own block."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.self_attn = Projections(config, config.expert)
         self.mlp = GemmaMLP(gemma_config(config, config.expert))

@@ -15,7 +15,7 @@ class TransformerSize:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PI05Config:
+class PiConfig:
     """Everything that fixes the network's shapes and the sampler's grid."""
 
     image_size: int
@@ -47,21 +47,21 @@ class PI05Config:
 
     def __post_init__(self) -> None:
         if not 1 <= self.executed <= self.horizon:
-            raise ValueError(f"PI05Config.executed must be in [1, {self.horizon}], got {self.executed}.")
+            raise ValueError(f"PiConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
         if self.image_size % self.patch_size:
             raise ValueError(
-                f"PI05Config.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
+                f"PiConfig.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
             )
         low, high = self.noise_std
         if not 0 < low < self.noise_std_start < high:
-            raise ValueError(f"PI05Config needs 0 < {low} < noise_std_start {self.noise_std_start} < {high}.")
+            raise ValueError(f"PiConfig needs 0 < {low} < noise_std_start {self.noise_std_start} < {high}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> PI05Config:
+    def from_json(cls, value: dict[str, Any]) -> PiConfig:
         """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
         sizes = {k: TransformerSize(**value[k]) for k in ("vision", "language", "expert") if k in value}
         try:
@@ -70,9 +70,9 @@ class PI05Config:
             raise ValueError(f"Not a pi0.5 configuration: {error}.") from error
 
 
-def pi05_nano() -> PI05Config:
+def pi05_nano() -> PiConfig:
     """About 1.6 million parameters: trains on two CPU cores."""
-    return PI05Config(
+    return PiConfig(
         image_size=96,
         patch_size=24,
         vision=TransformerSize(width=96, mlp=256),
@@ -95,9 +95,9 @@ def pi05_nano() -> PI05Config:
     )
 
 
-def pi05_tiny() -> PI05Config:
+def pi05_tiny() -> PiConfig:
     """For tests: random weights, milliseconds."""
-    return PI05Config(
+    return PiConfig(
         image_size=32,
         patch_size=16,
         vision=TransformerSize(width=16, mlp=32),
@@ -119,9 +119,9 @@ def pi05_tiny() -> PI05Config:
     )
 
 
-def pi05_base() -> PI05Config:
+def pi05_base() -> PiConfig:
     """The released size (3.6 billion parameters)."""
-    return PI05Config(
+    return PiConfig(
         image_size=224,
         patch_size=14,
         vision=TransformerSize(width=1152, mlp=4304),

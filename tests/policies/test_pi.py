@@ -7,17 +7,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlco.core.policy import Batch, Observation, Policy
-from rlco.data.normalise import Normaliser
+from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.checkpoint import load_policy, new_policy, policy_tensors, save_policy
-from rlco.policies.pi05.config import pi05_base, pi05_tiny
-from rlco.policies.pi05.network import PI05Network
-from rlco.policies.pi05.policy import Codec, PI05Policy, Trainable
-from rlco.policies.pi05.tokenizer import prompts, state_bins, vocabulary_size, words
+from rlco.policies.pi.config import pi05_base, pi05_tiny
+from rlco.policies.pi.network import PiNetwork
+from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.pi.tokenizer import prompts, state_bins, vocabulary_size, words
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
-def tiny(seed: int = 0) -> PI05Policy:
+def tiny(seed: int = 0) -> PiPolicy:
     policy = new_policy("pi05-tiny", CODEC, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # the adaptive norms start at zero, which would hide the expert's layers
@@ -141,11 +141,11 @@ def test_padded_steps_and_padded_dimensions_do_not_count() -> None:
 
 def test_the_prefix_does_not_depend_on_padding_tokens() -> None:
     policy = tiny()
-    ids, is_token, is_word = prompts(observation().instruction, observation().state, length=24)
-    pixels = torch.randn(3, 3, 32, 32, generator=generator())
-    padded = policy.network.prefix(pixels, ids, is_token, is_word)
-    used = int(is_token.sum(1).max())
-    cut = policy.network.prefix(pixels, ids[:, :used], is_token[:, :used], is_word[:, :used])
+    inputs = policy.preprocessor(observation())
+    padded = policy.network.prefix(inputs)
+    used = int(inputs.is_token.sum(1).max())
+    shorter = {name: getattr(inputs, name)[:, :used] for name in ("tokens", "is_token", "is_word")}
+    cut = policy.network.prefix(replace(inputs, **shorter))
     torch.testing.assert_close(padded.summary, cut.summary)
     noisy = torch.randn(3, 2, 8, 8, generator=generator())
     time = torch.tensor([[0.3, 0.9]])
@@ -252,7 +252,7 @@ def test_an_unknown_policy_name_suggests_the_near_one() -> None:
 
 def test_the_released_size_has_the_published_keys_and_shapes() -> None:
     with torch.device("meta"):
-        network = PI05Network(pi05_base())
+        network = PiNetwork(pi05_base())
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     root = "paligemma_with_expert."
     expected = {

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
-from rlco.policies.pi05.config import PI05Config
-from rlco.policies.pi05.layers import AdaptiveNorm, ExpertLayer, PrefixLayer, Rope
-from rlco.policies.pi05.vision import Grounding, Projector, VisionTower
+from rlco.policies.pi.config import PiConfig
+from rlco.policies.pi.inputs import Inputs
+from rlco.policies.pi.layers import AdaptiveNorm, ExpertLayer, PrefixLayer, Rope
+from rlco.policies.pi.vision import Grounding, Projector, VisionTower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ class Prefix:
 class LanguageModel(nn.Module):
     """The layers of the prefix."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(PrefixLayer(config) for _ in range(config.depth))
         self.norm = GemmaRMSNorm(config.language.width)
@@ -39,7 +40,7 @@ class LanguageModel(nn.Module):
 class PaliGemmaModel(nn.Module):
     """Vision tower, projector and language model."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.vision_tower = VisionTower(config)
         self.multi_modal_projector = Projector(config)
@@ -49,7 +50,7 @@ class PaliGemmaModel(nn.Module):
 class PaliGemma(nn.Module):
     """The prefix with its word embedding."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.model = PaliGemmaModel(config)
         # Tied with the input embedding, which therefore has no key of its own.
@@ -59,7 +60,7 @@ class PaliGemma(nn.Module):
 class ExpertModel(nn.Module):
     """The expert's layers and final norm."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.depth))
         self.norm = AdaptiveNorm(config.expert.width)
@@ -68,7 +69,7 @@ class ExpertModel(nn.Module):
 class GemmaExpert(nn.Module):
     """The action expert."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.model = ExpertModel(config)
 
@@ -76,7 +77,7 @@ class GemmaExpert(nn.Module):
 class Towers(nn.Module):
     """Both stacks. The nesting of these classes is the published key layout and nothing else."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.paligemma = PaliGemma(config)
         self.gemma_expert = GemmaExpert(config)
@@ -89,10 +90,10 @@ def time_embedding(time: Float[Tensor, " N"], width: int) -> Float[Tensor, "N wi
     return torch.cat([angle.sin(), angle.cos()], dim=1).to(time.dtype)
 
 
-class PI05Network(nn.Module):
+class PiNetwork(nn.Module):
     """``prefix`` once per observation, ``expert`` once per denoising step."""
 
-    def __init__(self, config: PI05Config) -> None:
+    def __init__(self, config: PiConfig) -> None:
         super().__init__()
         width = config.expert.width
         self.config = config
@@ -123,22 +124,18 @@ class PI05Network(nn.Module):
         grounding = list(self.grounding.parameters()) if self.grounding else []
         return [*self.paligemma_with_expert.paligemma.parameters(), *grounding]
 
-    def prefix(
-        self,
-        pixels: Float[Tensor, "B 3 rows columns"],
-        tokens: Int[Tensor, "B T"],
-        is_token: Bool[Tensor, "B T"],
-        is_word: Bool[Tensor, "B T"],
-    ) -> Prefix:
+    def prefix(self, inputs: Inputs) -> Prefix:
         """Encode observations. Order: image patches, grounding token, prompt."""
         model = self.paligemma_with_expert.paligemma.model
-        patches = model.multi_modal_projector(model.vision_tower(pixels))
-        words = self.embed(tokens)
+        pixels, is_token = inputs.pixels, inputs.is_token
+        patches = model.multi_modal_projector(model.vision_tower(pixels.flatten(0, 1)))
+        patches = patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        words = self.embed(inputs.tokens)
         parts = [patches, words]
         if self.grounding is not None:
-            parts.insert(1, self.grounding(pixels, words, is_word))
+            parts.insert(1, self.grounding(pixels[:, 0], words, inputs.is_word))
         x = torch.cat(parts, dim=1)
-        ones = is_token.new_ones(len(tokens), x.shape[1] - tokens.shape[1])
+        ones = is_token.new_ones(len(words), x.shape[1] - words.shape[1])
         is_valid = torch.cat([ones, is_token], dim=1)
         rotary = self.rope(x, is_valid.cumsum(1) - 1)
         mask = is_valid[:, None, :].expand(-1, x.shape[1], -1)

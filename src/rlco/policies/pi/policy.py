@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -16,48 +14,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rlco.algos.flow import chain_entropy, chain_log_prob, draw_time, flow_loss, interpolate, time_grid
+from rlco.algos.flow import draw_time, flow_loss, interpolate, time_grid
 from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
 from rlco.core.scene import ACTION_DIM, STATE_DIM
-from rlco.data.normalise import Normaliser
-from rlco.policies.pi05.config import PI05Config
-from rlco.policies.pi05.heads import NoiseHead, ValueHead
-from rlco.policies.pi05.network import PI05Network, Prefix
-from rlco.policies.pi05.tokenizer import bin_rows, prompts, structured_bins
-from rlco.policies.pi05.vision import to_pixels
+from rlco.data.normalise import Codec
+from rlco.policies.pi.config import PiConfig
+from rlco.policies.pi.heads import NoiseHead, ValueHead
+from rlco.policies.pi.inputs import Preprocessor
+from rlco.policies.pi.network import PiNetwork, Prefix
+from rlco.policies.pi.tokenizer import bin_rows, structured_bins
+from rlco.policies.pi.walk import Walk, walk
 
 Trainable = Literal["all", "expert"]
 _PREFIX_KEYS = ("key", "value", "is_valid", "summary")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Codec:
-    """How raw SI values become network values, and back. Part of a checkpoint."""
-
-    state: Normaliser
-    action: Normaliser
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Walk:
-    """A chain from noise to actions, and what it says about itself."""
-
-    chain: Float[Tensor, "B K_plus_1 H A"]
-    log_prob: Float[Tensor, " B"]
-    entropy: Float[Tensor, " B"]
-
-
-class PI05Policy(nn.Module):
+class PiPolicy(nn.Module):
     """See ``rlco.core.policy.Policy``."""
 
-    def __init__(self, config: PI05Config, codec: Codec, *, seed: int = 0) -> None:
+    def __init__(self, config: PiConfig, codec: Codec, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.codec = codec
+        self.preprocessor = Preprocessor(config, codec)
         self.trainable: Trainable = "all"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = PI05Network(config)
+            self.network = PiNetwork(config)
             self.noise_head = NoiseHead(config)
             self.value_head = ValueHead(self.network.summary_dim, state_dim=STATE_DIM)
         with torch.no_grad():
@@ -93,13 +76,7 @@ class PI05Policy(nn.Module):
         """Return the prefix of observations, without gradient where the prefix is not trained."""
         frozen = self.trainable == "expert"
         with torch.no_grad() if frozen else nullcontext():
-            ids, is_token, is_word = prompts(
-                observation.instruction,
-                self.codec.state.do(observation.state),
-                length=self.config.prompt_length,
-            )
-            pixels = to_pixels(observation.image, size=self.config.image_size)
-            return self.network.prefix(pixels, ids, is_token, is_word)
+            return self.network.prefix(self.preprocessor(observation))
 
     def loss(self, batch: Batch, *, generator: torch.Generator, prefix: Prefix | None = None) -> Float[Tensor, " B"]:
         """Return the flow-matching loss ||v(x_t, t) - (noise - action)||^2 of each sample.
@@ -133,14 +110,14 @@ class PI05Policy(nn.Module):
         def draw(_: int, mean: Tensor, std: Tensor) -> Tensor:
             return mean + std * torch.randn(mean.shape, generator=generator) if explore else mean
 
-        walk = self._walk(start, draw, prefix)
+        drawn = self._walk(start, draw, prefix)
         grid = time_grid(self.config.denoise_steps)
-        trace = {"chain": walk.chain, "time": grid.expand(len(observation), -1)}
+        trace = {"chain": drawn.chain, "time": grid.expand(len(observation), -1)}
         if self.trainable == "expert":
             trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
         return Sample(
-            action=self.codec.action.undo(walk.chain[:, -1, :, :ACTION_DIM]),
-            log_prob=walk.log_prob,
+            action=self.codec.action.undo(drawn.chain[:, -1, :, :ACTION_DIM]),
+            log_prob=drawn.log_prob,
             value=self._value(prefix, observation),
             trace=trace,
         )
@@ -153,8 +130,8 @@ class PI05Policy(nn.Module):
         if not torch.equal(trace["time"][0], time_grid(self.config.denoise_steps)):
             raise ValueError(f"The chain was drawn on the time grid {trace['time'][0].tolist()}, not on this policy's.")
         prefix, chain = self._prefix_of(observation, trace), trace["chain"]
-        walk = self._walk(chain[:, 0], lambda k, _mean, _std: chain[:, k + 1], prefix)
-        return Evaluation(log_prob=walk.log_prob, entropy=walk.entropy, value=self._value(prefix, observation))
+        again = self._walk(chain[:, 0], lambda k, _mean, _std: chain[:, k + 1], prefix)
+        return Evaluation(log_prob=again.log_prob, entropy=again.entropy, value=self._value(prefix, observation))
 
     def value(self, observation: Observation) -> Float[Tensor, " B"]:
         """Return V(s) alone, for bootstrapping."""
@@ -175,30 +152,16 @@ class PI05Policy(nn.Module):
         return self.encode(observation)
 
     def _walk(
-        self,
-        start: Float[Tensor, "B H A"],
-        stochastic: Callable[[int, Tensor, Tensor], Tensor],
-        prefix: Prefix,
+        self, start: Float[Tensor, "B H A"], stochastic: Callable[[int, Tensor, Tensor], Tensor], prefix: Prefix
     ) -> Walk:
-        """Go from noise to actions in K steps x - dt v(x, t), and score them.
+        """Go from noise to actions, and score the way: the same function of the same inputs in both."""
 
-        ``stochastic(k, mean, std)`` gives the entries that are drawn; the others follow the flow, in sampling and in
-        scoring alike, so that the density of the drawn ones stays exact when the parameters move.
-        """
-        x, chain, means, stds = start, [start], [], []
-        for k, (t, t_next) in enumerate(pairwise(time_grid(self.config.denoise_steps))):
+        def step(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             velocity, features = self.network.expert(x[:, None], t.view(1, 1), prefix)
-            mean, std = x - (t - t_next) * velocity[:, 0], self.noise_head(features.detach())[:, 0]
-            x = torch.where(self.stochastic, stochastic(k, mean, std), mean)
-            chain.append(x)
-            means.append(mean)
-            stds.append(std)
-        steps, std = torch.stack(chain, 1), torch.stack(stds, 1)
-        return Walk(
-            chain=steps,
-            log_prob=chain_log_prob(steps, torch.stack(means, 1), std, self.stochastic),
-            entropy=chain_entropy(std, self.stochastic),
-        )
+            return velocity[:, 0], self.noise_head(features.detach())[:, 0]
+
+        grid = time_grid(self.config.denoise_steps)
+        return walk(start, step, stochastic, grid=grid, counts=self.stochastic)
 
     def _value(self, prefix: Prefix, observation: Observation) -> Float[Tensor, " B"]:
         return self.value_head(prefix.summary, self.codec.state.do(observation.state).clamp(-1.5, 1.5))
