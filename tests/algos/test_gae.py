@@ -12,6 +12,7 @@ def rollout(**changes: torch.Tensor) -> Rollout:
         "terminated": torch.tensor([[False], [False], [False]]),
         "truncated": torch.tensor([[False], [False], [False]]),
         "is_valid": torch.tensor([[True], [True], [True]]),
+        "steps": torch.tensor([[4], [4], [4]]),
     }
     return Rollout(**(column | changes))
 
@@ -70,3 +71,27 @@ def test_explained_variance_is_one_for_truth_and_zero_for_the_mean() -> None:
     target = torch.tensor([1.0, 2.0, 3.0])
     assert explained_variance(target, target) == 1.0
     assert explained_variance(torch.full((3,), 2.0), target) == pytest.approx(0.0)
+
+
+def test_a_discount_per_step_counts_the_steps_that_a_chunk_lasted() -> None:
+    # discount .5, lam .5, chunks of 1, 2 and 3 steps:
+    # delta = [1 + .5 * 1 - .5, 0 + 0 - 1, 2 + .125 * 4 - 0] = [1, -1, 2.5]
+    # A2 = 2.5; A1 = -1 + .25 * .5 * 2.5 = -.6875; A0 = 1 + .5 * .5 * -.6875 = .828125
+    chunks = rollout(steps=torch.tensor([[1], [2], [3]]))
+    advantage = gae(chunks, discount=0.5, lam=0.5, discount_per="step")
+    torch.testing.assert_close(advantage[:, 0], torch.tensor([0.828125, -0.6875, 2.5]))
+
+
+def test_a_discount_per_step_bootstraps_a_cut_chunk_by_the_steps_it_had() -> None:
+    # the clock cuts the last chunk after 1 of 4 steps: 2 + .5 * 4; success there: 2, whatever follows
+    last, steps = torch.tensor([[False], [False], [True]]), torch.tensor([[4], [4], [1]])
+    cut = gae(rollout(truncated=last, steps=steps), discount=0.5, lam=0.5, discount_per="step")
+    done = gae(rollout(terminated=last, steps=steps), discount=0.5, lam=0.5, discount_per="step")
+    assert float(cut[2]) == 4.0
+    assert float(done[2]) == 2.0
+
+
+def test_chunks_of_one_step_are_discounted_alike_both_ways() -> None:
+    single = rollout(steps=torch.ones(3, 1, dtype=torch.int64))
+    per_chunk, per_step = (gae(single, discount=0.9, lam=0.7, discount_per=per) for per in ("chunk", "step"))
+    assert torch.equal(per_chunk, per_step)

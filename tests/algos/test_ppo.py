@@ -40,3 +40,17 @@ def test_normalised_has_mean_zero_and_std_one() -> None:
     out = normalised(torch.tensor([1.0, 2.0, 3.0, 10.0]))
     assert float(out.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(out.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_normalising_does_not_depend_on_the_order() -> None:
+    advantage = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(normalised(advantage[order]), normalised(advantage)[order])
+
+
+def test_kl_is_the_estimate_that_is_never_negative() -> None:
+    # log-ratios l: mean of e^l - 1 - l
+    log_ratio = torch.tensor([0.1, -0.3])
+    out = policy_loss(log_ratio, torch.zeros(2), torch.ones(2), clip=0.2)
+    assert float(out.kl) == pytest.approx((math.exp(0.1) - 1.1 + math.exp(-0.3) - 0.7) / 2, abs=1e-7)
+    assert float(out.clip_fraction) == 0.5

@@ -14,7 +14,8 @@ from numpy import ndarray
 from rlco.core.poses import quat_rotate, quat_to_yaw
 from rlco.core.scene import InitialState, Look, Nudge
 from rlco.policies.pi.config import CONFIGS
-from rlco.policies.pi.tokenizer import prompts
+from rlco.policies.pi.prompts import state_bins, tokenise
+from rlco.policies.pi.tokenizer import ToyTokenizer
 from rlco.tasks import TASKS, Task
 from rlco.tasks.drawer import DRAWER, TRAVEL_M
 from rlco.tasks.objects import BOWL, IRREGULAR_NAMES, ITEMS, TRAINING_NAMES
@@ -84,7 +85,8 @@ def test_every_sentence_of_every_start_fits_the_small_policys_prompt(task: Task)
     if task.name == "pick-place":
         states += [s for name in ITEMS for s in task.fixed_states(1, seed=0, prefix="test", objects=[name])]
     sentences = sorted({text for state in states for text in (state.instruction, *task.paraphrases(state))})
-    _, _, is_word = prompts(sentences, torch.zeros(len(sentences), 8), length=length)
+    bins = state_bins(torch.zeros(len(sentences), 8))
+    _, _, is_word = tokenise(sentences, bins, tokenizer=ToyTokenizer(), length=length)
     assert is_word.sum(1).min() >= 2  # "close it"
 
 

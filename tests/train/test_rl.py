@@ -9,33 +9,9 @@ from rlco.core.policy import Observation, Sample
 from rlco.rollout.collect import Collector
 from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.log import read_metrics
-from rlco.train.real_term import RealTerm
-from rlco.train.rl import RLConfig, StageTwo, run_rl
+from rlco.train.rl import run_rl
 from tests.train.fakes import CountingWorld
-from tests.train.samples import demonstrations, tiny
-
-
-def config(**changes: object) -> RLConfig:
-    small = {"iterations": 4, "num_envs": 4, "decisions": 4, "minibatch": 8, "sft_batch_size": 6, "critic_warmup": 0}
-    return RLConfig(**{**small, "save_every": 1, "kl_stop": 1e9, **changes})
-
-
-def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
-    policy = tiny()
-    policy.set_trainable(cfg.trainable)
-    real = RealTerm(policy, demonstrations(), batch_size=cfg.sft_batch_size, jitter=None, seed=0) if cfg.beta else None
-    return StageTwo(policy, Collector(world or CountingWorld()), real, cfg)
-
-
-def gradients(two: StageTwo) -> list[torch.Tensor]:
-    """Return the gradient of the total loss of one fixed minibatch, per actor parameter."""
-    experience = two.collector.collect(two.policy, decisions=4, generator=two.generator)
-    data, _ = two._learnable(experience)
-    two.generator.manual_seed(5)
-    loss = two.loss(data)
-    two.optimiser.zero_grad(set_to_none=True)
-    loss.total.backward()
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in two.actor]
+from tests.train.stage_two import config, gradients, stage
 
 
 @pytest.mark.parametrize("part", ["all", "expert"])

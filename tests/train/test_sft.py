@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from rlco.data.reader import Dataset
+from rlco.policies.pi.adapters import LoraConfig
 from rlco.train.checkpoints import NonFiniteLossError
+from rlco.train.compute import ComputeConfig
 from rlco.train.log import read_metrics
-from rlco.train.sft import SFTConfig, SFTTrainer, learning_rate, run_sft
+from rlco.train.sft import SFTConfig, SFTTrainer, run_sft
 from tests.train.samples import mixture, tiny, write_pair
 
 Pair = tuple[Dataset, Dataset]
@@ -58,9 +60,112 @@ def test_the_realised_fraction_is_logged(pair: Pair, tmp_path: Path) -> None:
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     cfg = config(steps=1000, warmup_steps=10, lr=1.0)
-    assert learning_rate(0, cfg) == pytest.approx(0.1)
-    assert learning_rate(10, cfg) == pytest.approx(1.0, abs=1e-3)
-    assert learning_rate(999, cfg) == pytest.approx(0.1, abs=1e-3)
+    assert cfg.rate(0) == pytest.approx(0.1)
+    assert cfg.rate(10) == pytest.approx(1.0, abs=1e-3)
+    assert cfg.rate(999) == pytest.approx(0.1, abs=1e-3)
+    assert config(steps=1000, lr=1.0, lr_schedule="constant").rate(999) == 1.0
+
+
+VARIANTS = {
+    "average": {"ema": 0.9},
+    "lora": {"trainable": "lora", "compute": ComputeConfig(lora=LoraConfig(lora_tower="both", lora_rank=2))},
+    "bfloat16": {"compute": ComputeConfig(precision="bfloat16"), "ema": 0.5},
+    "checkpointing": {"compute": ComputeConfig(gradient_checkpointing=True)},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_way_to_train_stops_and_resumes_exactly(pair: Pair, tmp_path: Path, variant: str) -> None:
+    cfg = config(**VARIANTS[variant])
+    straight = tiny()
+    run_sft(straight, mixture(pair), cfg, folder=tmp_path / "straight", inputs={})
+
+    def stop(step: int, _: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(tiny(), mixture(pair), cfg, folder=tmp_path / "resumed", inputs={}, progress=stop)
+    resumed = tiny()
+    run_sft(resumed, mixture(pair), cfg, folder=tmp_path / "resumed", inputs={})
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert not all(torch.equal(v, tiny().state_dict()[k]) for k, v in straight.merged_state().items())
+
+
+def test_the_policy_ends_with_the_average_and_continues_from_the_last_weights(pair: Pair, tmp_path: Path) -> None:
+    cfg = config(ema=0.9, ema_warmup=False)
+    averaged, last = tiny(), tiny()
+    run_sft(averaged, mixture(pair), cfg, folder=tmp_path / "ema", inputs={})
+    trainer = SFTTrainer(last, mixture(pair), config())
+    shadow = [p.detach().clone() for p in last.actor_parameters()]
+    for _ in range(cfg.steps):
+        trainer.update(trainer.next_batch())
+        shadow = [0.9 * s + 0.1 * p.detach() for s, p in zip(shadow, last.actor_parameters(), strict=True)]
+    for ours, by_hand in zip(averaged.actor_parameters(), shadow, strict=True):
+        torch.testing.assert_close(ours.detach(), by_hand, atol=1e-7, rtol=1e-5)
+    saved = torch.load(tmp_path / "ema" / "checkpoints" / "last" / "state.pt", weights_only=False)["policy"]
+    assert all(torch.equal(value, last.state_dict()[name]) for name, value in saved.items())
+
+
+def test_a_run_that_was_killed_between_its_last_step_and_its_end_still_ends_with_the_average(
+    pair: Pair, tmp_path: Path
+) -> None:
+    whole, killed, again = tiny(), tiny(), tiny()
+    cfg = config(ema=0.9)
+    run_sft(whole, mixture(pair), cfg, folder=tmp_path / "whole", inputs={})
+
+    def stop(step: int, total: int) -> None:
+        if step == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(killed, mixture(pair), cfg, folder=tmp_path / "killed", inputs={}, progress=stop)
+    run_sft(again, mixture(pair), cfg, folder=tmp_path / "killed", inputs={})
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_sixteen_bits_learn_what_float32_learns(pair: Pair) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        cfg = config(steps=60, lr=3e-3, jitter=None, compute=ComputeConfig(precision=precision))
+        trainer = SFTTrainer(tiny(), mixture(pair, alpha=0.0), cfg)
+        batch = trainer.next_batch()
+        losses[precision] = np.array([float(trainer.update(batch)["sft/loss"]) for _ in range(60)])
+    assert np.abs(losses["bfloat16"] / losses["float32"] - 1).max() < 0.1
+    assert losses["float32"][-5:].mean() < 0.8 * losses["float32"][:5].mean()
+
+
+def test_checkpointing_changes_no_step(pair: Pair) -> None:
+    policies = []
+    for again in (False, True):
+        trainer = SFTTrainer(tiny(), mixture(pair), config(compute=ComputeConfig(gradient_checkpointing=again)))
+        for _ in range(2):
+            trainer.update(trainer.next_batch())
+        policies.append(trainer.policy)
+    for a, b in zip(*(p.parameters() for p in policies), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_the_expert_alone_can_be_trained(pair: Pair) -> None:
+    trainer = SFTTrainer(tiny(), mixture(pair), config(trainable="expert"))
+    before = {name: p.detach().clone() for name, p in trainer.policy.named_parameters()}
+    trainer.update(trainer.next_batch())
+    moved = {n for n, p in trainer.policy.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert not any("paligemma." in name or "grounding" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ema": 1.0}, r"SFTConfig.ema must be in \(0, 1\), got 1.0"),
+        ({"lr_floor": -0.1}, r"SFTConfig.lr_floor must be in \[0, 1\], got -0.1"),
+        ({"lr": 0.0}, "SFTConfig.lr must be above 0"),
+    ],
+)
+def test_bad_numbers_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
 
 
 def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path: Path) -> None:

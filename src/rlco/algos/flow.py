@@ -1,4 +1,4 @@
-"""Flow matching and the joint density of a noisy flow chain.
+"""Flow matching, its SDE, and the density of a noisy flow chain.
 
 Convention of pi0: time 1 is noise, time 0 is data; x_t = t * noise + (1 - t) * data, velocity = noise - data.
 Letters: B batch, N noisy copies per sample, K steps, H horizon, A action.
@@ -7,6 +7,8 @@ Letters: B batch, N noisy copies per sample, K steps, H horizon, A action.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,20 +43,67 @@ def flow_loss(
     return ((velocity - target).square() * weight).sum((1, 2, 3)) / total
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrustRegion:
+    """How far an update may go, for one scale of the log-probability."""
+
+    clip: float
+    """PPO's epsilon, for the ratio that this log-probability gives."""
+    kl_stop: float
+    """Largest KL estimate of a minibatch [nats, of the same log-probability]; 2.5 clip^2, past what clipping holds."""
+
+
+Reduction = Literal["sum", "mean-steps", "mean"]
+
+TRUST_REGIONS: dict[Reduction, TrustRegion] = {
+    "sum": TrustRegion(clip=0.2, kl_stop=0.1),
+    "mean-steps": TrustRegion(clip=0.2, kl_stop=0.1),
+    "mean": TrustRegion(clip=0.01, kl_stop=2.5e-4),
+}
+"""Reduction -> its default. With n terms in a mean, the ratio is the n-th root of the true one: a clip of c lets
+the true ratio reach (1 + c)^n. Clip ranges cannot be carried from one reduction to another."""
+
+
+def sde_transition(
+    x: Float[Tensor, "B H A"],
+    velocity: Float[Tensor, "B H A"],
+    time: Float[Tensor, "Bt 2"],
+    *,
+    noise_level: float,
+) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "Bt 1 1"]]:
+    """Return mean and standard deviation of a step from time t to t - d of the SDE with the flow's own marginals.
+
+    mean = x - d v - (s^2 d / 2t) x1 and std = s sqrt(d), with s = noise_level * sqrt(t / (1 - t)) and the noise
+    estimate x1 = x + (1 - t) v: the reverse-time SDE, whose score is -x1 / t (piRL's Flow-SDE; Flow-GRPO, eq. 9).
+    ``time`` holds t and t - d, of every sample or (batch 1) of all. At t = 1, where s is infinite, 1 - t is
+    taken at the end of the step.
+    """
+    t, after = time[:, 0, None, None], time[:, 1, None, None]
+    d = t - after
+    s_squared = noise_level**2 * t / torch.where(t < 1, 1 - t, 1 - after)
+    noise = x + (1 - t) * velocity
+    return x - d * velocity - s_squared * d / (2 * t) * noise, (s_squared * d).sqrt()
+
+
 def chain_log_prob(
     chain: Float[Tensor, "B K_plus_1 H A"],
     mean: Float[Tensor, "B K H A"],
     std: Float[Tensor, "B K H A"],
     counts: Bool[Tensor, "H A"],
+    *,
+    reduction: Reduction = "sum",
 ) -> Float[Tensor, " B"]:
-    """Return log p(x_1 .. x_K | x_0) of a chain of Gaussian steps: summed over steps and stochastic entries.
+    """Return log p(x_1 .. x_K | x_0) of a chain of Gaussian steps: over the steps and stochastic entries.
 
-    This is Flow-Noise's joint log-probability (piRL, eq. 5) without the constant density of the initial noise.
-    Entries that do not count were moved without noise, so the density of those that do is exact.
+    ``sum`` is the log-probability itself (piRL, eq. 5, without the constant density of the initial noise);
+    ``mean-steps`` divides it by K, ``mean`` by K and the number of entries. Entries that do not count were moved
+    without noise, so the density of those that do is exact.
     """
     z = (chain[:, 1:] - mean) / std
     density = -0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)
-    return (density * counts).sum((1, 2, 3))
+    steps, entries = mean.shape[1], int(counts.sum())
+    terms = {"sum": 1, "mean-steps": steps, "mean": steps * entries}
+    return (density * counts).sum((1, 2, 3)) / terms[reduction]
 
 
 def chain_entropy(std: Float[Tensor, "B K H A"], counts: Bool[Tensor, "H A"]) -> Float[Tensor, " B"]:

@@ -53,8 +53,9 @@ COMMANDS = {
     "data": Entry("datasets", "Data", "Look into, convert or check a dataset: data info | convert | validate."),
     "pretrain": Entry("training", "Pretrain", "Make the pretrained base that every method starts from."),
     "sft": Entry("training", "Sft", "Supervised fine-tuning: real-only, or Stage I with --sim and --alpha."),
-    "rl": Entry("training", "Rl", "Stage II: PPO in the twin plus beta times the real term."),
+    "rl": Entry("training", "Rl", "Stage II: RL in the twin plus beta times the real term."),
     "eval": Entry("training", "Eval", "Evaluate a policy on the fixed list of initial states."),
+    "policies": Entry("policies", "Policies", "List the policies, or convert weights: policies convert."),
     "tasks": Entry("system", "Tasks", "List the tasks, policies, bases and recipes."),
     "doctor": Entry("system", "Doctor", "Check that this machine is fit to run."),
 }

@@ -6,39 +6,81 @@ Letters: B batch, H action horizon, A action (7), S state (8), K denoising steps
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+FRONT = "front"
+"""The fixed third-person camera, which every world has."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """What a policy sees at B moments."""
+    """What a policy sees at B moments.
+
+    Raises ``ValueError`` unless every picture is uint8 (B, height, width, 3).
+    """
 
     image: UInt8[Tensor, "B height width 3"]
+    """Of the camera ``FRONT``."""
     state: Float[Tensor, "B S"]
     """Raw SI units, as the world gives them; the policy normalises."""
     instruction: tuple[str, ...]
+    cameras: Mapping[str, UInt8[Tensor, "B _ _ 3"]] = field(default_factory=dict)
+    """Further cameras by name, each of its own size."""
+
+    def __post_init__(self) -> None:
+        _require_pictures("image", self.image, count=len(self.instruction))
+        for name, picture in self.cameras.items():
+            _require_pictures(f"cameras[{name!r}]", picture, count=len(self.instruction))
+        if FRONT in self.cameras:
+            raise ValueError(f"Observation.cameras has further cameras only; '{FRONT}' is Observation.image.")
 
     def __len__(self) -> int:
         return len(self.instruction)
 
+    def camera(self, name: str) -> UInt8[Tensor, "B _ _ 3"]:
+        """Return one camera's pictures. Raises ``ValueError`` that names the cameras there are."""
+        if name == FRONT:
+            return self.image
+        if name not in self.cameras:
+            known = ", ".join([FRONT, *self.cameras])
+            raise ValueError(f"The policy looks through camera '{name}', the observation has: {known}.")
+        return self.cameras[name]
+
     def select(self, index: Tensor) -> Observation:
         """Return the rows ``index`` (integer or bool)."""
         rows = index.nonzero().flatten() if index.dtype == torch.bool else index
-        instruction = tuple(self.instruction[i] for i in rows.tolist())
-        return Observation(image=self.image[rows], state=self.state[rows], instruction=instruction)
+        return Observation(
+            image=self.image[rows],
+            state=self.state[rows],
+            instruction=tuple(self.instruction[i] for i in rows.tolist()),
+            cameras={name: picture[rows] for name, picture in self.cameras.items()},
+        )
 
     @staticmethod
     def concatenate(parts: list[Observation]) -> Observation:
-        """Stack batches along B."""
+        """Stack batches along B. Raises ``ValueError`` unless all have the same cameras."""
+        names = list(parts[0].cameras)
+        for part in parts[1:]:
+            if part.cameras.keys() != set(names):
+                raise ValueError(f"Observations of cameras {names} and {list(part.cameras)} do not stack.")
         return Observation(
             image=torch.cat([p.image for p in parts]),
             state=torch.cat([p.state for p in parts]),
             instruction=tuple(i for p in parts for i in p.instruction),
+            cameras={name: torch.cat([p.cameras[name] for p in parts]) for name in names},
+        )
+
+
+def _require_pictures(name: str, picture: Tensor, *, count: int) -> None:
+    if picture.dtype != torch.uint8 or picture.ndim != 4 or picture.shape[3] != 3 or len(picture) != count:
+        kind = str(picture.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"Observation.{name} must be uint8 ({count}, height, width, 3), got {kind} {tuple(picture.shape)}."
         )
 
 

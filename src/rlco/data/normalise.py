@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from rlco.core.scene import ACTION_DIM, STATE_DIM
 from rlco.data.reader import Dataset
 
 ACTION_RANGE_FLOOR = (0.01, 0.01, 0.01, 0.02, 0.02, 0.02, 2.0)
@@ -85,10 +86,15 @@ def statistics_of(datasets: Sequence[Dataset]) -> DatasetStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Normaliser:
-    """Maps [low, high] to [-1, 1] in each dimension, without clipping, so that ``undo(do(x)) == x``."""
+    """Maps [low, high] to [-1, 1] in each dimension, without clipping, so that ``undo(do(x)) == x``.
+
+    A z-score is such a map too: from mean -+ std.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    centred: bool = False
+    """Count from the centre instead of from ``low``: the same map, but a constant dimension far from 0 stays exact."""
 
     def __post_init__(self) -> None:
         if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
@@ -97,24 +103,72 @@ class Normaliser:
     @staticmethod
     def of(statistics: Statistics, *, floor: Sequence[float]) -> Normaliser:
         """Take q01..q99, widened around its centre to at least ``floor``."""
-        low, high, least = (np.asarray(v, dtype=np.float64) for v in (statistics.q01, statistics.q99, floor))
-        if low.shape != least.shape:
-            raise ValueError(f"The statistics have {low.size} dimensions, the normaliser needs {least.size}.")
-        centre, half = (low + high) / 2, np.maximum(high - low, least) / 2
-        return Normaliser(low=tuple((centre - half).tolist()), high=tuple((centre + half).tolist()))
+        return Normaliser.quantile(statistics.q01, statistics.q99, floor=floor)
+
+    @staticmethod
+    def quantile(
+        q01: Sequence[float], q99: Sequence[float], *, epsilon: float = 0.0, floor: Sequence[float] | None = None
+    ) -> Normaliser:
+        """Map q01..q99: (x - q01) / (q99 - q01 + epsilon) * 2 - 1.
+
+        ``epsilon`` is 1e-6 in openpi; lerobot has none. ``floor`` is ours: the least
+        range of each dimension; a narrower one is widened around its centre.
+        """
+        low, high = np.asarray(q01, dtype=np.float64), np.asarray(q99, dtype=np.float64) + epsilon
+        if floor is not None:
+            low, high = _widened(low, high, floor)
+        return Normaliser(low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+    @staticmethod
+    def mean_std(
+        mean: Sequence[float], std: Sequence[float], *, epsilon: float, floor: Sequence[float] | None = None
+    ) -> Normaliser:
+        """Map to a z-score: (x - mean) / (std + epsilon). ``epsilon`` is 1e-6 in openpi, 1e-8 in lerobot."""
+        centre, half = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64) + epsilon
+        low, high = centre - half, centre + half
+        if floor is not None:
+            low, high = _widened(low, high, floor)
+        return Normaliser(low=tuple(low.tolist()), high=tuple(high.tolist()), centred=True)
 
     def do(self, value: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
         """SI units to [-1, 1]."""
-        low, high = self._bounds(value)
-        return (value - low) * (2.0 / (high - low)) - 1.0
+        origin, length = self._origin_and_length(value)
+        scaled = (value - origin) * (2.0 / length)
+        return scaled if self.centred else scaled - 1.0
 
     def undo(self, value: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
         """[-1, 1] to SI units."""
-        low, high = self._bounds(value)
-        return (value + 1.0) * ((high - low) / 2.0) + low
+        origin, length = self._origin_and_length(value)
+        return (value if self.centred else value + 1.0) * (length / 2.0) + origin
 
-    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return like.new_tensor(self.low), like.new_tensor(self.high)
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Normaliser:
+        """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
+        unknown = value.keys() - {f.name for f in fields(Normaliser)}
+        if unknown or not {"low", "high"} <= value.keys():
+            raise ValueError(f"Not a normaliser: it needs low and high, got {', '.join(value) or 'nothing'}.")
+        low, high = (tuple(float(x) for x in value[name]) for name in ("low", "high"))
+        return Normaliser(low=low, high=high, centred=bool(value.get("centred", False)))
+
+    def _origin_and_length(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        # in double precision: the difference of two rounded bounds may be 0
+        pairs = list(zip(self.low, self.high, strict=True))
+        origin = [(low + high) / 2 if self.centred else low for low, high in pairs]
+        return like.new_tensor(origin), like.new_tensor([high - low for low, high in pairs])
+
+
+def _widened(
+    low: Float[ndarray, " D"], high: Float[ndarray, " D"], floor: Sequence[float]
+) -> tuple[Float[ndarray, " D"], Float[ndarray, " D"]]:
+    least = np.asarray(floor, dtype=np.float64)
+    if low.shape != least.shape:
+        raise ValueError(f"The statistics have {low.size} dimensions, the normaliser needs {least.size}.")
+    centre, half = (low + high) / 2, np.maximum(high - low, least) / 2
+    return centre - half, centre + half
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +177,20 @@ class Codec:
 
     state: Normaliser
     action: Normaliser
+    state_clip: float | None = None
+    """Normalised states are cut to [-state_clip, state_clip]. None, as published: not at all."""
+
+    def __post_init__(self) -> None:
+        for name, found, needed in (("state", self.state, STATE_DIM), ("action", self.action, ACTION_DIM)):
+            if len(found.low) != needed:
+                raise ValueError(f"Codec.{name} must have {needed} dimensions, got {len(found.low)}.")
+        if self.state_clip is not None and self.state_clip <= 0:
+            raise ValueError(f"Codec.state_clip must be above 0, got {self.state_clip}.")
+
+    def read(self, state: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
+        """Return what the network sees of a raw state."""
+        seen = self.state.do(state)
+        return seen if self.state_clip is None else seen.clamp(-self.state_clip, self.state_clip)
 
 
 def action_normaliser(statistics: DatasetStatistics) -> Normaliser:

@@ -1,4 +1,7 @@
-"""Checkpoints: ``config.json``, ``model.safetensors`` in the family's public key layout, ``stats.json``."""
+"""Our checkpoints: ``config.json``, ``model.safetensors`` in the family's public key layout, ``stats.json``.
+
+Where the policy has a tokenizer of its own, ``tokenizer.json`` too.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,71 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor
 
 from rlco.core.errors import unknown_name
 from rlco.core.files import replace_folder, write_json
 from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.layout import UNUSED, public_name, require_tensors, unused_shape
 from rlco.policies.pi.config import CONFIGS, PiConfig
+from rlco.policies.pi.interface import CONTROL_HZ, SLOTS, Interface
+from rlco.policies.pi.network import without_weights
 from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.tokenizer import open_tokenizer, save_tokenizer
+from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 
-FILES = ("config.json", "model.safetensors", "stats.json")
+CONFIG, MODEL, STATS = "config.json", "model.safetensors", "stats.json"
 WEIGHTS = Path(__file__).parent / "weights"
-PROMPT, CAMERAS, CONTROL_HZ = "pi05", ["front"], 5
-"""How every policy of this version is prompted and run; another checkpoint is refused."""
+_RELEASED = " One of openpi or lerobot is read by rlco policies convert SOURCE DEST --to rlco."
 
 
 def policy_tensors(policy: PiPolicy) -> dict[str, Tensor]:
     """Return every parameter under its published name; the reinforcement-learning heads under ``rlco.``."""
-    return {_public_name(name): value.contiguous() for name, value in policy.state_dict().items()}
+    return {public_name(name): value.contiguous() for name, value in policy.merged_state().items()}
 
 
 def save_policy(folder: Path, policy: PiPolicy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
     """Write a checkpoint folder, atomically. ``half`` stores 16-bit floats."""
 
     def write(temporary: Path) -> None:
-        write_json(temporary / "config.json", {"family": "pi05", **policy.config.to_json()})
-        tensors = policy_tensors(policy)
-        save_file({k: v.half() if half else v for k, v in tensors.items()}, temporary / "model.safetensors")
-        codec = {k: {"low": v.low, "high": v.high} for k, v in _normalisers(policy.codec).items()}
-        stats = {"codec": codec, "prompt": PROMPT, "cameras": CAMERAS, "control_hz": CONTROL_HZ}
-        write_json(temporary / "stats.json", {**stats, "provenance": dict(provenance)})
+        write_description(temporary, policy.config, policy.interface, provenance=provenance)
+        tensors = {name: value.detach().cpu() for name, value in policy_tensors(policy).items()}
+        entries = {name: Entry.of(value.half() if half else value) for name, value in tensors.items()}
+        write_tensors(temporary / MODEL, entries)
 
     replace_folder(folder, write)
+
+
+def write_description(folder: Path, config: PiConfig, interface: Interface, *, provenance: Mapping[str, Any]) -> None:
+    """Write everything of a checkpoint but its tensors."""
+    write_json(folder / CONFIG, {"family": config.family, **config.to_json()})
+    codec = interface.codec
+    normalisers = {"state": codec.state.to_json(), "action": codec.action.to_json()}
+    stats = {
+        "codec": {**normalisers, "state_clip": codec.state_clip},
+        "prompt": interface.prompt,
+        "tokenizer": save_tokenizer(interface.tokenizer, folder),
+        "cameras": dict(interface.cameras),
+        "control_hz": interface.control_hz,
+    }
+    write_json(folder / STATS, {**stats, "provenance": dict(provenance)})
+
+
+def read_description(folder: Path) -> tuple[PiConfig, Interface]:
+    """Inverse of ``write_description``. Raises ``FileNotFoundError`` or ``ValueError`` in one line."""
+    for name in (CONFIG, STATS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"'{folder}' is not a policy checkpoint: '{name}' is missing.{_RELEASED}")
+    values = read_object(folder / CONFIG)
+    if "family" not in values:
+        raise ValueError(f"'{folder}' does not say its family: it is not a checkpoint of ours.{_RELEASED}")
+    try:
+        config = PiConfig.from_json(values)
+        interface = _interface(read_object(folder / STATS), folder)
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"'{folder}': {error}") from error
+    return config, interface
 
 
 def load_policy(folder: Path) -> PiPolicy:
@@ -48,44 +83,20 @@ def load_policy(folder: Path) -> PiPolicy:
     Raises ``FileNotFoundError`` for a missing file and ``ValueError`` that lists every missing, unexpected and
     misshaped key: a policy is never partly random.
     """
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"'{folder}' is not a policy checkpoint: '{name}' is missing.")
-    config = json.loads((folder / "config.json").read_text())
-    family = config.pop("family", None)
-    if family != "pi05":
-        raise ValueError(f"'{folder}' holds a policy of family '{family}', known: pi05.")
-    stats = json.loads((folder / "stats.json").read_text())
-    if "codec" not in stats or {"state", "action"} - stats["codec"].keys():
-        raise ValueError(f"'{folder / 'stats.json'}' has no normalisation of state and action.")
-    known = {"prompt": PROMPT, "cameras": CAMERAS, "control_hz": CONTROL_HZ}
-    for name, value in known.items():
-        if stats.get(name) != value:
-            raise ValueError(f"'{folder}' was trained with {name} {stats.get(name)}; this version runs {value} only.")
-    normalisers = {k: Normaliser(low=tuple(v["low"]), high=tuple(v["high"])) for k, v in stats["codec"].items()}
-    policy = PiPolicy(PiConfig.from_json(config), Codec(**normalisers))
-    try:
-        tensors = load_file(folder / "model.safetensors")
-    except SafetensorError as error:
-        raise ValueError(f"'{folder / 'model.safetensors'}' is damaged: {error}.") from error
-    load_tensors(policy, tensors, source=str(folder))
+    if (folder / CONFIG).is_file() and not (folder / MODEL).is_file():
+        raise FileNotFoundError(f"'{folder}' is not a policy checkpoint: '{MODEL}' is missing.")
+    config, interface = read_description(folder)
+    policy = PiPolicy(config, interface, network=without_weights(config))
+    file = TensorFile(folder / MODEL)
+    names = {public_name(name): name for name in policy.state_dict()}
+    shapes = {key: tuple(value.shape) for key, value in policy_tensors(policy).items()}
+    # written by a conversion that carries it
+    wanted = shapes | ({UNUSED: unused_shape(config)} if UNUSED in file.shapes else {})
+    require_tensors(file.shapes, wanted, source=str(folder))
+    # a copy: what is mapped from the file would change with it, and its odd addresses give other last bits
+    tensors = {names[key]: file.read(key).to(torch.float32, copy=True) for key in names}
+    policy.load_state_dict(tensors, assign=True)
     return policy
-
-
-def load_tensors(policy: PiPolicy, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Load published names strictly; see ``load_policy``."""
-    own = policy.state_dict()
-    names = {_public_name(name): name for name in own}
-    problems = [f"missing {key}" for key in sorted(names.keys() - tensors.keys())]
-    problems += [f"unexpected {key}" for key in sorted(tensors.keys() - names.keys())]
-    problems += [
-        f"{key} has shape {list(tensors[key].shape)}, needs {list(own[name].shape)}"
-        for key, name in sorted(names.items())
-        if key in tensors and tensors[key].shape != own[name].shape
-    ]
-    if problems:
-        raise ValueError(f"'{source}' does not fit this policy ({len(problems)} keys): {'; '.join(problems)}.")
-    policy.load_state_dict({name: tensors[key].to(own[name].dtype) for key, name in names.items()})
 
 
 def base_policy(name: str) -> PiPolicy:
@@ -101,12 +112,41 @@ def new_policy(name: str, codec: Codec, *, seed: int) -> PiPolicy:
     """Return a policy with random weights. Raises ``LookupError`` for an unknown name."""
     if name not in CONFIGS:
         raise unknown_name("policy", name, CONFIGS)
-    return PiPolicy(CONFIGS[name](), codec, seed=seed)
+    config = CONFIGS[name]()
+    return PiPolicy(config, Interface.of_family(config.family, codec), seed=seed)
 
 
-def _public_name(name: str) -> str:
-    return name.removeprefix("network.") if name.startswith("network.") else f"rlco.{name}"
+def read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object. Raises ``ValueError`` in one line."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{path}' cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"'{path}' does not hold a JSON object.")
+    return value
 
 
-def _normalisers(codec: Codec) -> dict[str, Normaliser]:
-    return {"state": codec.state, "action": codec.action}
+def _interface(stats: Mapping[str, Any], folder: Path) -> Interface:
+    unknown = stats.keys() - {"codec", "prompt", "tokenizer", "cameras", "control_hz", "provenance"}
+    if unknown:
+        raise ValueError(f"{STATS} has unknown fields: {', '.join(sorted(unknown))}.")
+    codec = stats.get("codec", {})
+    if {"state", "action"} - codec.keys():
+        raise ValueError(f"{STATS} has no normalisation of state and action.")
+    if stats.get("control_hz") != CONTROL_HZ:
+        raise ValueError(
+            f"it was trained with control_hz {stats.get('control_hz')}; this version runs {CONTROL_HZ} only."
+        )
+    cameras = stats.get("cameras", {})
+    return Interface(
+        codec=Codec(
+            state=Normaliser.from_json(codec["state"]),
+            action=Normaliser.from_json(codec["action"]),
+            state_clip=codec.get("state_clip"),
+        ),
+        prompt=stats.get("prompt", "missing"),
+        tokenizer=open_tokenizer(stats.get("tokenizer", "toy"), folder),
+        # a list, of checkpoints made before there were several cameras
+        cameras=dict(zip(SLOTS, cameras, strict=False)) if isinstance(cameras, list) else cameras,
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from rlco.data.mixture import require_alpha
 from rlco.demos.plan import PlanConfig
 from rlco.evals.suite import EvaluationSettings
+from rlco.policies.pi.config import Family
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
@@ -19,6 +20,10 @@ class RunConfig:
     task: str
     base: str = "pi05-nano"
     """The shipped pretrained base that every method starts from."""
+    family: Family | None = None
+    """pi05 or pi0: a base of another family is refused; None: any."""
+    horizon: int | None = None
+    """Predicted control steps: a base with others is refused; None: any."""
     reality: int = 0
     """Which hidden draw of the stand-in."""
     real_objects: tuple[str, ...] | None = None

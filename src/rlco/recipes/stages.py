@@ -3,33 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rlco.core.files import is_finished, read_manifest, require_writable, write_manifest
+from rlco.core.policy import FRONT
 from rlco.core.progress import progress
+from rlco.core.rng import numpy_generator
+from rlco.core.scene import InitialState
 from rlco.data.augment import ColourJitter
 from rlco.data.chunks import ChunkDataset
 from rlco.data.mixture import Mixture, require_alpha
 from rlco.data.reader import Dataset
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings, evaluate
-from rlco.policies.checkpoint import CONTROL_HZ, WEIGHTS, base_policy, load_policy, new_policy, save_policy
+from rlco.policies.checkpoint import (
+    CONFIG,
+    MODEL,
+    STATS,
+    WEIGHTS,
+    base_policy,
+    load_policy,
+    new_policy,
+    read_description,
+    read_object,
+    save_policy,
+)
+from rlco.policies.pi.config import CONFIGS, PiConfig
+from rlco.policies.pi.interface import CONTROL_HZ
 from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Collector
+from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
+from rlco.train.fits import require_fits
+from rlco.train.memory import Load
 from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
 from rlco.train.real_term import RealTerm
 from rlco.train.rl import RLConfig, StageTwo, run_rl
 from rlco.train.sft import SFTConfig, run_sft
 from rlco.worlds.make import make_world
+from rlco.worlds.world import World
 
 POLICY = "policy"
 """Sub-folder of a training stage: the checkpoint it ends with."""
 RESULT = "result.json"
 """The file of an evaluation."""
+PROBED_STARTS = 100
+"""Starts of a task whose instructions are tried on a policy before it plays."""
 EVALUATION_PREFIX = "eval"
 """Names the fixed list of initial states that every method is evaluated on."""
 
@@ -107,15 +131,53 @@ def policy_folder(reference: str | Path) -> Path | None:
     return path if path.is_dir() or len(path.parts) > 1 else None
 
 
+def policy_config(reference: str | Path) -> PiConfig:
+    """Return the sizes of a policy; no weights are read or made."""
+    text = str(reference)
+    if (name := text.removeprefix(UNTRAINED)) != text and name in CONFIGS:
+        return CONFIGS[name]()
+    folder = policy_folder(reference) or WEIGHTS / text
+    # what is no folder has an error that says what there is
+    return read_description(folder)[0] if folder.is_dir() else open_policy(reference).config
+
+
 def weights_fingerprint(reference: str | Path) -> str:
-    """Return 16 hex digits of the weights themselves; untrained ones are named by their reference."""
+    """Return 16 hex digits of the weights and of how they are used; untrained ones are named by their reference.
+
+    The same weights with another prompt or other units are another policy; where they come from does not count.
+    """
     if str(reference).startswith(UNTRAINED):
         return str(reference)
-    file = (policy_folder(reference) or WEIGHTS / str(reference)) / "model.safetensors"
-    if not file.is_file():
+    folder = policy_folder(reference) or WEIGHTS / str(reference)
+    if not (folder / MODEL).is_file():
         open_policy(reference)  # says what is missing
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    with (folder / MODEL).open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256")
+    told = read_object(folder / CONFIG), {**read_object(folder / STATS), "provenance": None}
+    digest.update(json.dumps(told, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def require_kind(reference: str | Path, *, family: str | None, horizon: int | None) -> None:
+    """Raise ``ValueError`` if a policy is of another family or action horizon than is wanted; None: any."""
+    config = policy_config(reference)
+    for name, wanted, found in (("family", family, config.family), ("horizon", horizon, config.horizon)):
+        if wanted is not None and wanted != found:
+            raise ValueError(f"The policy '{reference}' has {name} {found}, the recipe wants {wanted}.")
+
+
+def require_data_fits(policy: PiPolicy, datasets: Sequence[Dataset]) -> None:
+    """Raise ``ValueError`` in one line where the policy cannot be trained on a dataset: before anything is decoded."""
+    for dataset in datasets:
+        # a dataset in our form has this camera only
+        policy.preprocessor.require_cameras([FRONT], source=f"the dataset '{dataset.folder}'")
+        policy.preprocessor.require_fits(episode.task for episode in dataset.episodes)
+
+
+def require_world_fits(policy: PiPolicy, states: Sequence[InitialState]) -> None:
+    """Raise ``ValueError`` in one line where the policy cannot act in a world: before the world is started."""
+    policy.preprocessor.require_cameras([FRONT], source="the world")
+    policy.preprocessor.require_fits(state.instruction for state in states)
 
 
 def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig) -> Figures:
@@ -130,12 +192,25 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
+    require_fits("sft", sft_load(policy_config(start), config))
     policy = open_policy(start)
+    require_data_fits(policy, datasets)
     mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
     with progress(f"sft {folder.name}", total=config.steps) as bar:
         figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach)
     figures = figures | {"gradient_samples": config.steps * config.batch_size}
     return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def sft_load(policy: PiConfig, config: SFTConfig) -> Load:
+    """Return what a step of supervised training computes and keeps."""
+    return Load(
+        policy=policy,
+        trainable=config.trainable,
+        compute=config.compute,
+        samples=config.batch_size,
+        ema=config.ema > 0,
+    )
 
 
 def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, config: RLConfig) -> Figures:
@@ -153,6 +228,8 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     if kept is not None:
         return kept
     policy = open_policy(start)
+    require_data_fits(policy, [dataset] if dataset else [])
+    require_world_fits(policy, task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt"))
     policy.set_trainable(config.trainable)
     with make_world(
         task_name,
@@ -164,11 +241,22 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
         end_on_success=config.reward == "sparse",
         image_size=policy.config.image_size,
     ) as world:
-        stage = StageTwo(policy, Collector(world), real_term(policy, dataset, config), config)
+        stage = StageTwo(policy, collector(world, config), real_term(policy, dataset, config), config)
         with progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
             figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach)
     figures = figures | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def collector(world: World, config: RLConfig) -> Collector | GroupCollector:
+    """Return what plays in the twin: episodes on and on, or for GRPO whole ones in groups from the same start."""
+    if config.algo == "ppo":
+        return Collector(world)
+
+    def start(number: int) -> InitialState:
+        return world.task.sample_initial_state(numpy_generator(config.seed, "group-start", number))
+
+    return GroupCollector(world, group_size=config.group_size, starts=start)
 
 
 def real_term(policy: PiPolicy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
@@ -199,6 +287,7 @@ def evaluation(
         return EvaluationResult.load(folder / RESULT)
     states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX, shift=settings.shift)
     opened = open_policy(policy)
+    require_world_fits(opened, states)
     opened.eval()
     total = num_states * settings.repeats
     with progress(f"eval {name} in the {settings.domain}", total=total, unit="episode") as bar:

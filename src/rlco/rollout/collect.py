@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from numpy import ndarray
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlco.algos.gae import Rollout
@@ -49,10 +48,51 @@ class Experience:
     """Whether failures have begun to end; before, the clock has cut no episode yet and only successes are seen."""
     mean_length: float
     """Control steps of the finished episodes; NaN where none finished."""
+    round_of: Int[Tensor, " T"] | None = None
+    """Where whole episodes were played (``GroupCollector``): the round that each decision belongs to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What one chunk led to in E environments."""
+
+    after: Observation
+    """Read before any reset."""
+    reward: Float[Tensor, " E"]
+    """Summed over the chunk's steps."""
+    steps: Int[Tensor, " E"]
+    """Control steps that the chunk lasted."""
+    terminated: Bool[Tensor, " E"]
+    truncated: Bool[Tensor, " E"]
+    lost: Bool[Tensor, " E"]
+    """The worker died: neither success nor failure."""
+    success: Bool[Tensor, " E"]
+
+    @property
+    def ended(self) -> Bool[Tensor, " E"]:
+        """Return where an episode ended by success or by the clock."""
+        return self.terminated | self.truncated
+
+
+def act(world: Any, action: Float[Tensor, "E h 7"]) -> Outcome:  # noqa: ANN401  (see ``Collector``)
+    """Run a chunk in every environment."""
+    raw, reward_Eh, terminated_Eh, truncated_Eh, info = world.step_chunk(action.cpu().numpy().astype(np.float32))
+    lost_E = np.asarray(info["lost"], dtype=bool)
+    terminated_E = np.asarray(terminated_Eh).any(1) & ~lost_E
+    truncated_E = np.asarray(truncated_Eh).any(1) & ~terminated_E & ~lost_E
+    return Outcome(
+        after=to_observation(raw),
+        reward=torch.from_numpy(np.asarray(reward_Eh, dtype=np.float32).sum(1)),
+        steps=torch.from_numpy(np.asarray(info["valid"]).sum(1)),
+        terminated=torch.from_numpy(terminated_E),
+        truncated=torch.from_numpy(truncated_E),
+        lost=torch.from_numpy(lost_E),
+        success=torch.from_numpy(np.asarray(info["success"], dtype=bool)),
+    )
 
 
 @dataclass(slots=True)
-class _Chunks:
+class Chunks:
     """What each decision gives, in order of time."""
 
     observation: list[Observation] = field(default_factory=list)
@@ -64,6 +104,49 @@ class _Chunks:
     terminated: list[Tensor] = field(default_factory=list)
     truncated: list[Tensor] = field(default_factory=list)
     is_valid: list[Tensor] = field(default_factory=list)
+    steps: list[Tensor] = field(default_factory=list)
+
+    def add(self, seen: Observation, sample: Sample, outcome: Outcome) -> None:
+        """Append a decision; its ``next_value`` and ``is_valid`` are for the caller to add."""
+        self.observation.append(seen)
+        # what the world's arrays meet is on the CPU; the trace stays where the policy is
+        self.log_prob.append(sample.log_prob.cpu())
+        self.trace.append(dict(sample.trace))
+        self.value.append(sample.value.cpu())
+        self.reward.append(outcome.reward)
+        self.terminated.append(outcome.terminated)
+        self.truncated.append(outcome.truncated)
+        self.steps.append(outcome.steps)
+
+    def rollout(self) -> Rollout:
+        """Return all decisions, time first."""
+        return Rollout(**{f.name: torch.stack(getattr(self, f.name)) for f in fields(Rollout)})
+
+    def merged_trace(self) -> dict[str, Tensor]:
+        """Return the traces of all decisions in one batch, row t * E + e."""
+        return {key: torch.cat([trace[key] for trace in self.trace]) for key in self.trace[0]}
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the episodes went."""
+
+    successes: int = 0
+    finished: int = 0
+    lost: int = 0
+    lengths: list[int] = field(default_factory=list)
+    """Control steps of the finished ones."""
+
+    def add(self, *, ended: Bool[Tensor, " E"], success: Bool[Tensor, " E"], lengths: Int[Tensor, " E"]) -> None:
+        """Count the episodes that ended."""
+        self.finished += int(ended.sum())
+        self.successes += int((success & ended).sum())
+        self.lengths += lengths[ended].tolist()
+
+    @property
+    def mean_length(self) -> float:
+        """Return the mean of ``lengths``; NaN where none finished."""
+        return float(np.mean(self.lengths)) if self.lengths else float("nan")
 
 
 def to_observation(raw: dict[str, Any]) -> Observation:
@@ -83,30 +166,38 @@ class Collector:
 
     def __init__(self, world: Any) -> None:  # noqa: ANN401  (any gymnasium vector environment with step_chunk)
         self.world = world
-        self._length_E = np.zeros(world.num_envs, dtype=np.int64)
+        self._length_E = torch.zeros(world.num_envs, dtype=torch.int64)
         self._was_cut = False
         raw, _ = world.reset()
         self._observation = to_observation(raw)
 
     def collect(self, policy: Actor, *, decisions: int, generator: torch.Generator) -> Experience:
         """Return the next ``decisions`` action chunks of every environment, drawn with exploration noise."""
-        settled = self._was_cut
-        chunks, counts = _Chunks(), {"successes": 0, "finished": 0, "lost": 0}
-        lengths: list[int] = []
+        settled, chunks, tally = self._was_cut, Chunks(), Tally()
         with torch.no_grad():
             for t in range(decisions):
                 sample = policy.sample(self._observation, explore=True, generator=generator)
                 if t:
-                    self._fill_next_value(chunks, sample.value)
-                self._decide(policy, sample, chunks, counts, lengths)
-            self._fill_next_value(chunks, policy.value(self._observation))
-        return self._experience(chunks, counts, lengths, is_settled=settled)
+                    self._fill_next_value(chunks, sample.value.cpu())
+                self._decide(policy, sample, chunks, tally)
+            self._fill_next_value(chunks, policy.value(self._observation).cpu())
+        return Experience(
+            rollout=chunks.rollout(),
+            observation=Observation.concatenate(chunks.observation),
+            log_prob=torch.cat(chunks.log_prob),
+            trace=chunks.merged_trace(),
+            successes=tally.successes,
+            finished=tally.finished,
+            lost=tally.lost,
+            is_settled=settled,
+            mean_length=tally.mean_length,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the exact state of the world and of what was seen last."""
         return {
             "world": self.world.state(),
-            "length": self._length_E.copy(),
+            "length": self._length_E.clone(),
             "was_cut": self._was_cut,
             "image": self._observation.image,
             "state": self._observation.state,
@@ -116,63 +207,33 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue bit-identically."""
         self.world.restore(state["world"])
-        self._length_E, self._was_cut = state["length"].copy(), state["was_cut"]
+        self._length_E, self._was_cut = state["length"].clone(), state["was_cut"]
         self._observation = Observation(image=state["image"], state=state["state"], instruction=state["instruction"])
 
-    def _decide(
-        self, policy: Actor, sample: Sample, chunks: _Chunks, counts: dict[str, int], lengths: list[int]
-    ) -> None:
-        actions = sample.action[:, : policy.executed].numpy().astype(np.float32)
-        raw, reward_Eh, terminated_Eh, truncated_Eh, info = self.world.step_chunk(actions)
-        lost_E = np.asarray(info["lost"], dtype=bool)
-        terminated_E = np.asarray(terminated_Eh).any(1) & ~lost_E
-        truncated_E = np.asarray(truncated_Eh).any(1) & ~terminated_E & ~lost_E
-        self._length_E += np.asarray(info["valid"]).sum(1)
-        ended_E = terminated_E | truncated_E
-        self._was_cut = self._was_cut or bool(truncated_E.any())
-        counts["successes"] += int((np.asarray(info["success"]) & ended_E).sum())
-        counts["finished"] += int(ended_E.sum())
-        counts["lost"] += int(lost_E.sum())
-        lengths += self._length_E[ended_E].tolist()
-        chunks.observation.append(self._observation)
-        chunks.log_prob.append(sample.log_prob)
-        chunks.trace.append(dict(sample.trace))
-        chunks.reward.append(torch.from_numpy(np.asarray(reward_Eh, dtype=np.float32).sum(1)))
-        chunks.value.append(sample.value)
-        chunks.terminated.append(torch.from_numpy(terminated_E))
-        chunks.truncated.append(torch.from_numpy(truncated_E))
-        chunks.is_valid.append(torch.from_numpy(~lost_E))
-        after = to_observation(raw)
-        bootstrap_E = torch.full((len(after),), torch.nan)
-        clock = torch.from_numpy(truncated_E)
-        if truncated_E.any():
-            bootstrap_E[clock] = policy.value(after.select(clock))
-        bootstrap_E[torch.from_numpy(terminated_E | lost_E)] = 0.0
+    def _decide(self, policy: Actor, sample: Sample, chunks: Chunks, tally: Tally) -> None:
+        outcome = act(self.world, sample.action[:, : policy.executed])
+        self._length_E += outcome.steps
+        self._was_cut = self._was_cut or bool(outcome.truncated.any())
+        tally.add(ended=outcome.ended, success=outcome.success, lengths=self._length_E)
+        tally.lost += int(outcome.lost.sum())
+        chunks.add(self._observation, sample, outcome)
+        chunks.is_valid.append(~outcome.lost)
+        bootstrap_E = torch.full((len(outcome.after),), torch.nan)
+        if outcome.truncated.any():
+            bootstrap_E[outcome.truncated] = policy.value(outcome.after.select(outcome.truncated)).cpu()
+        bootstrap_E[outcome.terminated | outcome.lost] = 0.0
         chunks.next_value.append(bootstrap_E)
-        self._observation = self._after_reset(after, ended_E | lost_E)
+        self._observation = self._after_reset(outcome.after, outcome.ended | outcome.lost)
 
-    def _after_reset(self, after: Observation, mask_E: Bool[ndarray, " E"]) -> Observation:
+    def _after_reset(self, after: Observation, mask_E: Bool[Tensor, " E"]) -> Observation:
         if not mask_E.any():
             return after
         self._length_E[mask_E] = 0
-        raw, _ = self.world.reset(mask=mask_E)
+        raw, _ = self.world.reset(mask=mask_E.numpy())
         return to_observation(raw)
 
     @staticmethod
-    def _fill_next_value(chunks: _Chunks, value: Tensor) -> None:
+    def _fill_next_value(chunks: Chunks, value: Tensor) -> None:
         """Complete the previous decision: where the episode went on, V(s') is the next decision's value."""
         last = chunks.next_value[-1]
         chunks.next_value[-1] = torch.where(last.isnan(), value, last)
-
-    @staticmethod
-    def _experience(chunks: _Chunks, counts: dict[str, int], lengths: list[int], *, is_settled: bool) -> Experience:
-        names = ("reward", "value", "next_value", "terminated", "truncated", "is_valid")
-        return Experience(
-            rollout=Rollout(**{name: torch.stack(getattr(chunks, name)) for name in names}),
-            observation=Observation.concatenate(chunks.observation),
-            log_prob=torch.cat(chunks.log_prob),
-            trace={key: torch.cat([trace[key] for trace in chunks.trace]) for key in chunks.trace[0]},
-            is_settled=is_settled,
-            mean_length=float(np.mean(lengths)) if lengths else float("nan"),
-            **counts,
-        )

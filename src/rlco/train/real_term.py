@@ -9,52 +9,98 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlco.core.rng import numpy_generator
+from rlco.core.policy import Batch
+from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.chunks import ChunkDataset
 from rlco.policies.pi.network import Prefix
 from rlco.policies.pi.policy import PiPolicy
 
+_ENCODED_AT_ONCE, _ENCODED_BYTES = 256, 2**30
+_LEAST_SAMPLES = 2048
+"""Samples behind ``mean_loss``, of a small set several times: flow times and noise are drawn anew."""
+
 
 class RealTerm:
     """Draws real samples uniformly and gives their loss under a policy.
 
-    Where the policy's prefix is frozen, the prefixes of all real frames are encoded once and kept: the term then costs
-    the expert alone. ``jitter`` needs the image and is used only where the prefix is trained.
+    Where nothing upstream of the policy's prefix learns, the prefixes of all real frames are encoded once and kept, if
+    they fit in ``cache_bytes``: the term then costs the expert alone. ``jitter`` needs the image and is used only where
+    the prefix learns, so that keeping prefixes changes the cost and not the loss.
     """
 
     def __init__(
-        self, policy: PiPolicy, real: ChunkDataset, *, batch_size: int, jitter: ColourJitter | None, seed: int
+        self,
+        policy: PiPolicy,
+        real: ChunkDataset,
+        *,
+        batch_size: int,
+        jitter: ColourJitter | None,
+        seed: int,
+        cache_bytes: int = 4_000_000_000,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"The real term's batch_size must be 1 or more, got {batch_size}.")
-        self.policy, self.real, self.batch_size, self.jitter = policy, real, batch_size, jitter
+        self.policy, self.real, self.batch_size, self.seed = policy, real, batch_size, seed
+        self.jitter = jitter if policy.prefix_trains else None
         self.generator = numpy_generator(seed, "real-term")
-        self._prefix = encode_all(policy, real) if policy.trainable == "expert" else None
+        one = prefix_bytes(policy, real)
+        keeps = not policy.prefix_trains and len(real) * one <= cache_bytes
+        at_once = max(1, min(_ENCODED_AT_ONCE, _ENCODED_BYTES // one))
+        self._prefix = encode_all(policy, real, at_once=at_once) if keeps else None
+
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Return whether every frame's prefix is in memory."""
+        return self._prefix is not None
 
     def loss(self, *, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the mean loss of a fresh batch."""
-        index = self.generator.integers(0, len(self.real), self.batch_size)
+        return self._losses(self.generator.integers(0, len(self.real), self.batch_size), generator).mean()
+
+    @torch.no_grad()
+    def mean_loss(self) -> float:
+        """Return the mean loss over all real samples under the present policy; changes no generator of training."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "real-term", "mean"))
+        index = np.tile(np.arange(len(self.real)), max(1, _LEAST_SAMPLES // len(self.real)))
+        parts = np.array_split(index, -(-len(index) // self.batch_size))
+        return float(torch.cat([self._losses(part, generator) for part in parts]).double().mean())
+
+    def _losses(self, index: np.ndarray, generator: torch.Generator) -> Float[Tensor, " B"]:
         batch = self.real.batch(index)
         if self._prefix is not None:
-            return self.policy.loss(batch, generator=generator, prefix=rows_of(self._prefix, index)).mean()
-        if self.jitter is not None:
-            image = self.jitter(batch.observation.image, generator=generator)
-            batch = replace(batch, observation=replace(batch.observation, image=image))
-        return self.policy.loss(batch, generator=generator).mean()
+            return self.policy.loss(batch, generator=generator, prefix=rows_of(self._prefix, index))
+        return self.policy.loss(self._augmented(batch, generator), generator=generator)
+
+    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        if self.jitter is None:
+            return batch
+        image = self.jitter(batch.observation.image, generator=generator)
+        return replace(batch, observation=replace(batch.observation, image=image))
 
 
-def encode_all(policy: PiPolicy, data: ChunkDataset, *, batch_size: int = 256) -> Prefix:
-    """Return the prefix of every frame."""
+def prefix_bytes(policy: PiPolicy, data: ChunkDataset) -> int:
+    """Return the memory of one frame's prefix."""
     with torch.no_grad():
-        parts = [
-            policy.encode(data.batch(index).observation)
-            for index in np.array_split(np.arange(len(data)), max(1, len(data) // batch_size))
-        ]
-    return Prefix(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prefix)})
+        prefix = policy.encode(data.batch(np.zeros(1, dtype=np.int64)).observation)
+    return sum(getattr(prefix, f.name).nbytes for f in fields(Prefix))
+
+
+def encode_all(policy: PiPolicy, data: ChunkDataset, *, at_once: int) -> Prefix:
+    """Return the prefix of every frame. Each is written to its place: never two copies of all of them."""
+    kept: dict[str, Tensor] = {}
+    for rows in np.array_split(np.arange(len(data)), max(1, len(data) // at_once)):
+        with torch.no_grad():
+            part = policy.encode(data.batch(rows).observation)
+        for name in (f.name for f in fields(Prefix)):
+            value = getattr(part, name)
+            if name not in kept:
+                kept[name] = value.new_empty(len(data), *value.shape[1:])
+            kept[name][rows[0] : rows[-1] + 1] = value
+    return Prefix(**kept)
 
 
 def rows_of(prefix: Prefix, index: np.ndarray) -> Prefix:
     """Return some rows of a kept prefix."""
-    rows = torch.from_numpy(index)
+    rows = torch.from_numpy(index).to(prefix.key.device)
     return Prefix(**{f.name: getattr(prefix, f.name)[rows] for f in fields(Prefix)})

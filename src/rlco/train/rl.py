@@ -1,22 +1,22 @@
-"""Stage II of RL-Co: PPO in the twin plus beta times the supervised loss on the real demonstrations (eq. 8)."""
+"""Stage II of RL-Co: RL in the twin plus beta times the supervised loss on the real demonstrations (eq. 8)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from rlco.algos.gae import explained_variance, gae
-from rlco.algos.ppo import PolicyLoss, normalised, policy_loss, value_loss
+from rlco.algos.ppo import PolicyLoss, policy_loss, value_loss
 from rlco.core.policy import Evaluation, Observation
 from rlco.core.rng import seed_of
 from rlco.policies.pi.policy import PiPolicy
-from rlco.rollout.collect import Collector, Experience
+from rlco.rollout.collect import Actor, Experience
+from rlco.train.advantages import JUDGES
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -26,70 +26,9 @@ from rlco.train.checkpoints import (
 )
 from rlco.train.log import MetricsLog, last_figures
 from rlco.train.real_term import RealTerm
+from rlco.train.rl_config import RLConfig
 
 Progress = Callable[[int, int], None]
-_POSITIVE = (
-    *("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"),
-    *("lr", "value_lr", "kl_stop", "clip_grad"),
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RLConfig:
-    """Stage II. One decision is one executed action chunk."""
-
-    iterations: int = 40
-    num_envs: int = 64
-    decisions: int = 12
-    """Per environment and iteration."""
-    trainable: Literal["all", "expert"] = "expert"
-    beta: float = 1.0
-    """Weight of the supervised loss on the real demonstrations; 0 is plain RL."""
-    sft_batch_size: int = 128
-    """Real samples per update, whatever the PPO minibatch."""
-    epochs: int = 2
-    minibatch: int = 256
-    clip: float = 0.2
-    value_clip: float = 0.2
-    kl_stop: float = 0.1
-    """Leave an iteration's updates when a minibatch's KL estimate is above this."""
-    discount: float = 0.99
-    lam: float = 0.95
-    entropy: float = 0.0
-    lr: float = 1e-4
-    lr_warmup: int = 0
-    """Updates in which the policy's rate rises to ``lr``: Adam's first steps are as long as its rate everywhere."""
-    value_lr: float = 1e-3
-    clip_grad: float = 1.0
-    critic_warmup: int = 1
-    """First iterations in which only the critic learns."""
-    reward: Literal["sparse", "dense"] = "sparse"
-    """``sparse``: an episode ends at success; ``dense``: it goes on to the clock, for success pays at every step."""
-    save_every: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("beta", "lr_warmup"):
-            _require(self, name, "0 or more", getattr(self, name) >= 0)
-        for name in _POSITIVE:
-            _require(self, name, "above 0", getattr(self, name) > 0)
-        for name in ("discount", "lam"):
-            _require(self, name, "in [0, 1]", 0 <= getattr(self, name) <= 1)
-        _require(self, "critic_warmup", "in [0, iterations]", 0 <= self.critic_warmup <= self.iterations)
-        _require(self, "clip", "in (0, 1)", 0 < self.clip < 1)
-
-    @property
-    def gradient_samples(self) -> int:
-        """Return how many samples give a gradient to the policy over the whole stage, at most (no early KL stop)."""
-        per_iteration = self.num_envs * self.decisions
-        updates = -(-per_iteration // self.minibatch) * self.epochs
-        real = updates * self.sft_batch_size if self.beta > 0 else 0
-        return (self.iterations - self.critic_warmup) * (per_iteration * self.epochs + real)
-
-
-def _require(config: RLConfig, name: str, range_: str, holds: bool) -> None:  # noqa: FBT001
-    if not holds:
-        raise ValueError(f"RLConfig.{name} must be {range_}, got {getattr(config, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,14 +55,39 @@ class StageLoss:
     evaluation: Evaluation
 
 
-class StageTwo:
-    """One iteration at a time: collect, then update. ``state_dict`` continues exactly."""
+@runtime_checkable
+class ExperienceSource(Protocol):
+    """``Collector`` for PPO, ``GroupCollector`` for GRPO."""
 
-    def __init__(self, policy: PiPolicy, collector: Collector, real_term: RealTerm | None, config: RLConfig) -> None:
+    def collect(self, policy: Actor, *, decisions: int, generator: torch.Generator) -> Experience:
+        """Return what the policy does in ``decisions`` chunks per environment."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what is collected next."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        ...
+
+
+class StageTwo:
+    """One iteration at a time: collect, then update. ``state_dict`` continues exactly.
+
+    The policy explores as ``config.exploration`` says from then on.
+    """
+
+    def __init__(
+        self, policy: PiPolicy, collector: ExperienceSource, real_term: RealTerm | None, config: RLConfig
+    ) -> None:
         if (real_term is None) != (config.beta == 0):
             given = "not given" if real_term is None else "given"
             raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
+        policy.set_exploration(
+            config.exploration, value_from=config.value_from, seed=seed_of(config.seed, "stage-two", "heads")
+        )
         self.iteration = 0
         self.gradient_samples = 0
         self.policy_updates = 0
@@ -163,10 +127,13 @@ class StageTwo:
         """Return L_RL + beta * L_SFT(real) + L_critic of a minibatch (eq. 8)."""
         config = self.config
         evaluation = self.policy.evaluate(batch.observation, batch.trace)
-        ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=config.clip)
+        ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=config.trust_region.clip)
         rl = ppo.loss - config.entropy * evaluation.entropy.mean()
-        critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
-        sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else torch.zeros(())
+        nothing = torch.zeros_like(rl.detach())
+        critic = nothing
+        if config.algo == "ppo":
+            critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
+        sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else nothing
         total = critic if self._is_warm else rl + config.beta * sft + critic
         return StageLoss(rl=rl, sft=sft, critic=critic, total=total, ppo=ppo, evaluation=evaluation)
 
@@ -197,7 +164,7 @@ class StageTwo:
     @property
     def _is_warm(self) -> bool:
         """Return whether only the critic learns in this iteration."""
-        return self.iteration < self.config.critic_warmup
+        return self.iteration < self.config.warmup_iterations
 
     def _update(self, experience: Experience) -> dict[str, float]:
         data, figures = self._learnable(experience)
@@ -206,7 +173,7 @@ class StageTwo:
         updates, stopped, largest_kl = 0, False, 0.0
         for _ in range(self.config.epochs):
             order = torch.randperm(count, generator=self.generator)
-            for index in order.split(self.config.minibatch):
+            for index in order.split(self.config.minibatch) if count else ():
                 batch = _rows(data, index)
                 loss = self.loss(batch)
                 require_finite(loss.total, dump=_tensors(batch, loss))
@@ -214,34 +181,30 @@ class StageTwo:
                     figures |= self._first(loss)
                 _add(sums, loss)
                 largest_kl = max(largest_kl, float(loss.ppo.kl))
-                stopped = largest_kl > self.config.kl_stop and updates > 0
+                stopped = largest_kl > self.config.trust_region.kl_stop and updates > 0
                 if stopped:
                     break
                 self._step(loss, len(index))
                 updates += 1
             if stopped:
                 break
+        # no update at all where groups told nothing; sums is empty then
         means = {name: value / (updates + stopped) for name, value in sums.items()}
         return figures | means | {"rl/updates": updates, "rl/kl_max": largest_kl}
 
     def _learnable(self, experience: Experience) -> tuple[Minibatch, dict[str, float]]:
-        """Return the valid decisions as one flat batch, advantages normalised over all of them."""
-        rollout = experience.rollout
-        advantage = gae(rollout, discount=self.config.discount, lam=self.config.lam).flatten()
-        target = advantage + rollout.value.flatten()
+        """Return what there is to learn from as one flat batch, its advantages taken over all of it."""
+        judged, device = JUDGES[self.config.algo](experience, self.config), self.policy.device
         data = Minibatch(
             observation=experience.observation,
             trace=experience.trace,
-            old_log_prob=experience.log_prob,
-            old_value=rollout.value.flatten(),
-            advantage=advantage,
-            target=target,
+            old_log_prob=experience.log_prob.to(device),
+            old_value=experience.rollout.value.flatten().to(device),
+            advantage=judged.advantage.to(device),
+            target=judged.target.to(device),
         )
-        valid = rollout.is_valid.flatten().nonzero().flatten()
-        data = data if len(valid) == len(advantage) else _rows(data, valid)
-        figures = {"rl/explained_variance": explained_variance(data.old_value, data.target)}
-        figures["rl/value"] = float(data.old_value.mean())
-        return replace(data, advantage=normalised(data.advantage)), figures
+        is_complete = bool(judged.is_kept.all())
+        return data if is_complete else _rows(data, judged.is_kept.nonzero().flatten()), dict(judged.figures)
 
     def _first(self, loss: StageLoss) -> dict[str, float]:
         """Return what is measured once an iteration, before its first update: the ratio, both gradient norms."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rlco.core.policy import Batch
 from rlco.core.rng import seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.mixture import Mixture
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.policy import PiPolicy, Trainable
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -23,7 +22,11 @@ from rlco.train.checkpoints import (
     require_finite,
     save_training_state,
 )
+from rlco.train.compute import ComputeConfig, require_trainable
+from rlco.train.ema import Ema, require_decay
 from rlco.train.log import MetricsLog, last_figures
+from rlco.train.optimiser import MasterAdamW
+from rlco.train.schedule import Schedule, learning_rate, require_schedule
 
 Progress = Callable[[int, int], None]
 
@@ -34,12 +37,22 @@ class SFTConfig:
 
     steps: int = 400
     batch_size: int = 64
+    trainable: Trainable = "all"
+    """What learns: everything, the action expert, or adapters."""
     lr: float = 5e-4
-    """Peak; warms up linearly, then falls along a cosine to a tenth."""
+    """Peak; warms up linearly, then follows ``lr_schedule``."""
     warmup_steps: int = 20
+    lr_schedule: Schedule = "cosine"
+    lr_floor: float = 0.1
+    """Share of ``lr`` that the cosine ends at."""
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is then what is kept; 0 keeps the last weights."""
+    ema_warmup: bool = True
+    """Average over less in the first steps; off is the published average."""
     weight_decay: float = 1e-4
     clip_grad: float = 1.0
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     save_every: int = 200
     log_every: int = 10
     seed: int = 0
@@ -50,25 +63,35 @@ class SFTConfig:
                 raise ValueError(f"SFTConfig.{name} must be 1 or more, got {getattr(self, name)}.")
         if self.lr <= 0:
             raise ValueError(f"SFTConfig.lr must be above 0, got {self.lr}.")
+        require_schedule("SFTConfig", self.lr_schedule, self.lr_floor)
+        require_trainable("SFTConfig", self.trainable)
+        if self.ema:
+            require_decay("SFTConfig.ema", self.ema)
 
-
-def learning_rate(step: int, config: SFTConfig) -> float:
-    """Return the rate of ``step`` (0-based)."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    progress = step / config.steps
-    return config.lr * warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+    def rate(self, step: int) -> float:
+        """Return the learning rate of ``step`` (0-based)."""
+        return learning_rate(
+            step,
+            peak=self.lr,
+            schedule=self.lr_schedule,
+            progress=step / self.steps,
+            warmup_steps=self.warmup_steps,
+            floor=self.lr_floor,
+        )
 
 
 class SFTTrainer:
     """One optimiser step at a time; everything it needs to continue exactly is in ``state_dict``."""
 
     def __init__(self, policy: PiPolicy, mixture: Mixture, config: SFTConfig) -> None:
+        """``policy`` is brought into the form that ``config`` asks for: what learns, and in which precision."""
         self.policy, self.mixture, self.config = policy, mixture, config
         self.step = 0
-        self.parameters = policy.actor_parameters()
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
-        )
+        config.compute.prepare(policy, config.trainable)
+        parameters = policy.actor_parameters()
+        self.optimiser = MasterAdamW([(parameters, config.lr)], betas=(0.9, 0.95), weight_decay=config.weight_decay)
+        weights = self.optimiser.weights()
+        self.ema = Ema(parameters, weights, decay=config.ema, warm_up=config.ema_warmup) if config.ema else None
         self.generator = torch.Generator().manual_seed(seed_of(config.seed, "sft"))
 
     def next_batch(self) -> Batch:
@@ -82,22 +105,30 @@ class SFTTrainer:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on ``batch`` and return its figures."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.config)
-        self.optimiser.zero_grad(set_to_none=True)
+            group["lr"] = self.config.rate(self.step)
+        self.optimiser.zero_grad()
         loss = self.policy.loss(batch, generator=self.generator).mean()
         require_finite(loss, dump=batch_tensors(batch))
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad)
+        norm = self.optimiser.clip(self.config.clip_grad)
         require_finite(norm, dump=batch_tensors(batch))
         self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update()
         self.step += 1
         return {"sft/loss": loss.detach(), "sft/grad_norm": norm}
+
+    def finish(self) -> None:
+        """End with the averaged weights, where there are any: call it once, after the last step."""
+        if self.ema is not None:
+            self.ema.adopt()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after ``step`` steps."""
         return {
             "policy": self.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
             "generator": self.generator.get_state(),
             "mixture": self.mixture.state_dict(),
         }
@@ -106,6 +137,8 @@ class SFTTrainer:
         """Continue after ``state['step']`` steps."""
         self.policy.load_state_dict(state["policy"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
         self.generator.set_state(state["generator"])
         self.mixture.load_state_dict(state["mixture"])
         self.step = state["step"]
@@ -153,5 +186,6 @@ def run_sft(
                 save_training_state(folder, step, trainer.state_dict())
             if progress is not None:
                 progress(step, config.steps)
+    trainer.finish()
     policy.eval()
     return figures

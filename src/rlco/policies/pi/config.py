@@ -1,9 +1,17 @@
-"""Sizes of pi0.5. Nothing here builds anything."""
+"""Families and sizes of pi0 and pi0.5. Nothing here builds anything."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.policies.pi.exploration import FlowExploration
+
+Family = Literal["pi05", "pi0"]
+"""pi05: state in the prompt, flow time in the expert's norms. pi0: state as a token, flow time in the action tokens."""
+ValueFrom = Literal["prefix", "expert"]
+"""prefix: mean of the prefix's outputs. expert: mean of the action expert's outputs at t = 1 on a chunk of zeros."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,24 +45,34 @@ class PiConfig:
     denoise_steps: int
     model_action_dim: int
     """Actions are padded to this many dimensions."""
+    family: Family = "pi05"
+    model_state_dim: int = 8
+    """States are padded to this many dimensions. Only pi0 has a layer that reads them."""
     grounding_heads: int = 0
     """Language-queried spatial-softmax heads that make one more prefix token; 0 is the published architecture."""
     flow_copies: int = 1
     """Flow times drawn per supervised sample; they share the prefix, so more of them cost little."""
-    noise_std: tuple[float, float] = (0.03, 0.2)
-    """Least and largest standard deviation of the learned exploration noise, in normalised action units."""
-    noise_std_start: float = 0.12
+    exploration: FlowExploration = field(default_factory=lambda: FlowExploration().resolved())
+    """How reinforcement learning draws chunks; it fixes the noise head's range."""
+    value_from: ValueFrom = "prefix"
+    """What the critic reads; it fixes the value head's shape."""
 
     def __post_init__(self) -> None:
+        if self.family not in get_args(Family):
+            raise ValueError(f"PiConfig.family must be one of {', '.join(get_args(Family))}, got {self.family!r}.")
         if not 1 <= self.executed <= self.horizon:
             raise ValueError(f"PiConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"PiConfig.heads must be a multiple of kv_heads {self.kv_heads}, got {self.heads}.")
+        for name, least in (("model_action_dim", ACTION_DIM), ("model_state_dim", STATE_DIM)):
+            if getattr(self, name) < least:
+                raise ValueError(f"PiConfig.{name} must be {least} or more, got {getattr(self, name)}.")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"PiConfig.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
             )
-        low, high = self.noise_std
-        if not 0 < low < self.noise_std_start < high:
-            raise ValueError(f"PiConfig needs 0 < {low} < noise_std_start {self.noise_std_start} < {high}.")
+        if self.value_from not in get_args(ValueFrom):
+            raise ValueError(f"PiConfig.value_from must be prefix or expert, got {self.value_from!r}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -65,9 +83,9 @@ class PiConfig:
         """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
         sizes = {k: TransformerSize(**value[k]) for k in ("vision", "language", "expert") if k in value}
         try:
-            return cls(**{**value, **sizes, "noise_std": tuple(value.get("noise_std", (0.03, 0.2)))})
+            return cls(**{**value, **sizes, "exploration": FlowExploration.from_json(value.get("exploration", {}))})
         except TypeError as error:
-            raise ValueError(f"Not a pi0.5 configuration: {error}.") from error
+            raise ValueError(f"Not a configuration of pi0 or pi0.5: {error}.") from error
 
 
 def pi05_nano() -> PiConfig:
@@ -139,7 +157,30 @@ def pi05_base() -> PiConfig:
         executed=50,
         denoise_steps=10,
         model_action_dim=32,
+        model_state_dim=32,
     )
 
 
-CONFIGS = {"pi05-nano": pi05_nano, "pi05-tiny": pi05_tiny, "pi05-base": pi05_base}
+def pi0_nano() -> PiConfig:
+    """As small as ``pi05_nano``, with pi0's state token and time."""
+    return replace(pi05_nano(), family="pi0")
+
+
+def pi0_tiny() -> PiConfig:
+    """For tests: ``pi05_tiny`` without the grounding token, as pi0 is published."""
+    return replace(pi05_tiny(), family="pi0", grounding_heads=0)
+
+
+def pi0_base() -> PiConfig:
+    """The released size (3.5 billion parameters)."""
+    return replace(pi05_base(), family="pi0", prompt_length=48)
+
+
+CONFIGS = {
+    "pi05-nano": pi05_nano,
+    "pi05-tiny": pi05_tiny,
+    "pi05-base": pi05_base,
+    "pi0-nano": pi0_nano,
+    "pi0-tiny": pi0_tiny,
+    "pi0-base": pi0_base,
+}

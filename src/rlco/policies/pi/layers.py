@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 from transformers import GemmaConfig
 from transformers.models.gemma.modeling_gemma import (
     GemmaMLP,
@@ -34,6 +37,37 @@ def gemma_config(config: PiConfig, size: TransformerSize) -> GemmaConfig:
     )
 
 
+def run(layer: nn.Module, *inputs: object, recompute: bool) -> Any:  # noqa: ANN401
+    """Call ``layer``; with ``recompute`` its activations are not kept for the backward pass but computed again."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)  # no layer draws anything
+    return layer(*inputs)
+
+
+def additive(is_seen: Bool[Tensor, "B rows S"], dtype: torch.dtype) -> Float[Tensor, "B 1 rows S"]:
+    """Return the attention mask that every layer adds to its scores: 0 where seen, minus infinity elsewhere."""
+    mask = torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device)
+    return mask.masked_fill_(~is_seen, float("-inf")).unsqueeze(1)
+
+
+def grouped_attention(
+    q: Float[Tensor, "B heads T d"], k: Float[Tensor, "B kv S d"], v: Float[Tensor, "B kv S d"], mask: Tensor
+) -> Float[Tensor, "B heads T d"]:
+    """Attend with heads / kv_heads query heads for each key head."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def packed_attention(
+    q: Float[Tensor, "B heads T d"], k: Float[Tensor, "B kv S d"], v: Float[Tensor, "B kv S d"], mask: Tensor
+) -> Float[Tensor, "B heads T d"]:
+    """Do the same as ``grouped_attention`` with the queries that share a key head laid in one row."""
+    kv, group = k.shape[1], q.shape[1] // k.shape[1]
+    queries = q.unflatten(1, (kv, group)).flatten(2, 3)
+    rows = mask if mask.shape[2] == 1 else mask.repeat(1, 1, group, 1)
+    out = F.scaled_dot_product_attention(queries, k, v, attn_mask=rows)
+    return out.unflatten(2, (group, -1)).flatten(1, 2)
+
+
 class Rope(nn.Module):
     """Rotary embedding of positions, shared by both stacks."""
 
@@ -41,8 +75,9 @@ class Rope(nn.Module):
         super().__init__()
         self.embedding = GemmaRotaryEmbedding(gemma_config(config, config.language))
 
-    def forward(self, x: Float[Tensor, "B T width"], position: Int[Tensor, "B T"]) -> Rotary:
-        return self.embedding(x, position)
+    def forward(self, like: Tensor, position: Int[Tensor, "B T"]) -> Rotary:
+        """Return cosines and sines (B, T, head_dim) in the type of ``like``."""
+        return self.embedding(like, position)
 
 
 class Projections(nn.Module):
@@ -65,10 +100,11 @@ class Projections(nn.Module):
         q, k = apply_rotary_pos_emb(q, k, *rotary)
         return q, k, v
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "B T S"]) -> Float[Tensor, "B T width"]:
-        """Attend with a mask (True = seen) and project out."""
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.unsqueeze(1), enable_gqa=q.shape[1] != k.shape[1])
-        return self.o_proj(out.transpose(1, 2).flatten(2))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Float[Tensor, "B 1 rows S"]) -> Float[Tensor, "B T width"]:
+        """Attend and project out. The mask is added; it has one row where every query sees the same."""
+        # Grouped attention with a mask has no fast kernel on CUDA; packed, it has, and keys and values are not copied.
+        attention = grouped_attention if q.is_cpu else packed_attention
+        return self.o_proj(attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class PrefixLayer(nn.Module):
@@ -82,7 +118,7 @@ class PrefixLayer(nn.Module):
         self.post_attention_layernorm = GemmaRMSNorm(config.language.width)
 
     def forward(
-        self, x: Float[Tensor, "B P width"], rotary: Rotary, mask: Bool[Tensor, "B P P"]
+        self, x: Float[Tensor, "B P width"], rotary: Rotary, mask: Float[Tensor, "B 1 1 P"]
     ) -> tuple[Float[Tensor, "B P width"], Tensor, Tensor]:
         """Return the layer's output and its keys and values (B, kv_heads, P, head_dim)."""
         q, k, v = self.self_attn.qkv(self.input_layernorm(x), rotary)
@@ -112,7 +148,23 @@ class AdaptiveNorm(nn.Module):
         tokens = x.shape[1] // condition.shape[1]
         scale, shift, gate = self.dense(condition).repeat_interleave(tokens, dim=1).chunk(3, dim=-1)
         normed = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
-        return (normed * (1 + scale) + shift).to(x.dtype), gate
+        return (normed * (1 + scale) + shift).to(x.dtype), gate.to(x.dtype)
+
+
+class PlainNorm(GemmaRMSNorm):
+    """pi0's norm of the expert: nothing conditions it, and the residual has no gate."""
+
+    def forward(self, x: Float[Tensor, "B T width"], condition: None) -> tuple[Float[Tensor, "B T width"], None]:
+        """Return the normed input, and no gate."""
+        return super().forward(x), None
+
+
+EXPERT_NORMS = {"pi05": AdaptiveNorm, "pi0": PlainNorm}
+
+
+def residual(x: Tensor, out: Tensor, gate: Tensor | None) -> Tensor:
+    """Return x + gate * out, or x + out where there is no gate."""
+    return x + out if gate is None else x + gate * out
 
 
 class ExpertLayer(nn.Module):
@@ -122,20 +174,21 @@ class ExpertLayer(nn.Module):
         super().__init__()
         self.self_attn = Projections(config, config.expert)
         self.mlp = GemmaMLP(gemma_config(config, config.expert))
-        self.input_layernorm = AdaptiveNorm(config.expert.width)
-        self.post_attention_layernorm = AdaptiveNorm(config.expert.width)
+        norm = EXPERT_NORMS[config.family]
+        self.input_layernorm = norm(config.expert.width)
+        self.post_attention_layernorm = norm(config.expert.width)
 
     def forward(
         self,
         x: Float[Tensor, "B T width"],
-        condition: Float[Tensor, "Bc N width"],
+        condition: Float[Tensor, "Bc N width"] | None,
         rotary: Rotary,
         prefix: tuple[Tensor, Tensor],
-        mask: Bool[Tensor, "B T S"],
+        mask: Float[Tensor, "B 1 rows S"],
     ) -> Float[Tensor, "B T width"]:
         normed, gate = self.input_layernorm(x, condition)
         q, k, v = self.self_attn.qkv(normed, rotary)
         k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
-        x = x + gate * self.self_attn.attend(q, k, v, mask)
+        x = residual(x, self.self_attn.attend(q, k, v, mask), gate)
         normed, gate = self.post_attention_layernorm(x, condition)
-        return x + gate * self.mlp(normed)
+        return residual(x, self.mlp(normed), gate)

@@ -1,8 +1,10 @@
-"""The pi0.5 network: prefix (image, words, state) and action expert. Module names give the published key layout."""
+"""The network of pi0 and pi0.5: prefix (images, words) and action expert. Module names give the published key layout.
+
+What differs between the families is in ``suffix`` (what the expert reads) and in the expert's norms.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +15,9 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
 from rlco.policies.pi.config import PiConfig
 from rlco.policies.pi.inputs import Inputs
-from rlco.policies.pi.layers import AdaptiveNorm, ExpertLayer, PrefixLayer, Rope
-from rlco.policies.pi.vision import Grounding, Projector, VisionTower
+from rlco.policies.pi.layers import EXPERT_NORMS, ExpertLayer, PrefixLayer, Rope, Rotary, additive, run
+from rlco.policies.pi.suffix import SUFFIXES
+from rlco.policies.pi.vision import Grounding, Projector, VisionTower, grid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +29,8 @@ class Prefix:
     is_valid: Bool[Tensor, "B P"]
     summary: Float[Tensor, "B features"]
     """Mean of the valid outputs, and the grounding token's output where there is one."""
+    state: Float[Tensor, "B S"]
+    """Normalised and padded, for pi0's state token."""
 
 
 class LanguageModel(nn.Module):
@@ -63,7 +68,7 @@ class ExpertModel(nn.Module):
     def __init__(self, config: PiConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ExpertLayer(config) for _ in range(config.depth))
-        self.norm = AdaptiveNorm(config.expert.width)
+        self.norm = EXPERT_NORMS[config.family](config.expert.width)
 
 
 class GemmaExpert(nn.Module):
@@ -83,11 +88,29 @@ class Towers(nn.Module):
         self.gemma_expert = GemmaExpert(config)
 
 
-def time_embedding(time: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:
-    """Return sines then cosines of the flow time, periods geometric from 4e-3 to 4 (in float64, then cast)."""
-    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=time.device)
-    angle = time.double()[:, None] * (2 * math.pi / (4e-3 * (4.0 / 4e-3) ** fraction))[None]
-    return torch.cat([angle.sin(), angle.cos()], dim=1).to(time.dtype)
+def published_name(name: str) -> str:
+    """Return the key of a network's tensor in the released checkpoints: there the suffix has no level of its own."""
+    return name.removeprefix("suffix.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Where the suffix's tokens stand and what they see: the same at every denoising step."""
+
+    rotary: Rotary
+    mask: Float[Tensor, "B 1 rows S"]
+
+
+def visible_tokens(*, copies: int, horizon: int, lead: int) -> Bool[Tensor, "rows T"]:
+    """Return which tokens of the suffix each of them sees; one row where all of them see the same.
+
+    The lead tokens see each other, a chunk sees the lead tokens and itself.
+    """
+    if copies + lead == 1:
+        return torch.ones(1, horizon, dtype=torch.bool)
+    chunk = torch.arange(copies).repeat_interleave(horizon)
+    chunk = torch.cat([chunk.new_full((lead,), -1), chunk])
+    return (chunk[:, None] == chunk) | (chunk < 0)
 
 
 class PiNetwork(nn.Module):
@@ -101,9 +124,14 @@ class PiNetwork(nn.Module):
         self.paligemma_with_expert = Towers(config)
         self.action_in_proj = nn.Linear(config.model_action_dim, width)
         self.action_out_proj = nn.Linear(width, config.model_action_dim)
-        self.time_mlp_in = nn.Linear(width, width)
-        self.time_mlp_out = nn.Linear(width, width)
+        self.suffix = SUFFIXES[config.family](config)
         self.grounding = Grounding(config) if config.grounding_heads else None
+        self.recompute = False
+
+    @property
+    def layer_dtype(self) -> torch.dtype:
+        """Return the type that the layers compute in: float32, or bfloat16 after ``to_bfloat16``."""
+        return self.embedding.dtype
 
     @property
     def summary_dim(self) -> int:
@@ -124,8 +152,27 @@ class PiNetwork(nn.Module):
         grounding = list(self.grounding.parameters()) if self.grounding else []
         return [*self.paligemma_with_expert.paligemma.parameters(), *grounding]
 
+    def set_recompute(self, *, recompute: bool) -> None:
+        """Keep no activations inside the layers for the backward pass: less memory, about a third more work."""
+        self.recompute = recompute
+        self.paligemma_with_expert.paligemma.model.vision_tower.recompute = recompute
+
+    def compile_layers(self, *, backend: str = "inductor") -> None:
+        """Compile the layers of the three stacks with ``torch.compile``, each kind once, when they are first called.
+
+        For accelerators: on two CPU cores the nano sizes do not gain from it.
+        """
+        towers = self.paligemma_with_expert
+        vision = towers.paligemma.model.vision_tower.vision_model.encoder
+        for stack in (vision, towers.paligemma.model.language_model, towers.gemma_expert.model):
+            for layer in stack.layers:
+                layer.compile(backend=backend)
+
     def prefix(self, inputs: Inputs) -> Prefix:
-        """Encode observations. Order: image patches, grounding token, prompt."""
+        """Encode observations. Order: image patches camera by camera, grounding token, prompt.
+
+        An absent camera is left out of ``inputs``: a masked one would be neither attended nor counted in positions.
+        """
         model = self.paligemma_with_expert.paligemma.model
         pixels, is_token = inputs.pixels, inputs.is_token
         patches = model.multi_modal_projector(model.vision_tower(pixels.flatten(0, 1)))
@@ -133,18 +180,18 @@ class PiNetwork(nn.Module):
         words = self.embed(inputs.tokens)
         parts = [patches, words]
         if self.grounding is not None:
-            parts.insert(1, self.grounding(pixels[:, 0], words, inputs.is_word))
+            parts.insert(1, self.grounding(pixels[:, 0], words.float(), inputs.is_word).to(words.dtype))
         x = torch.cat(parts, dim=1)
         ones = is_token.new_ones(len(words), x.shape[1] - words.shape[1])
         is_valid = torch.cat([ones, is_token], dim=1)
         rotary = self.rope(x, is_valid.cumsum(1) - 1)
-        mask = is_valid[:, None, :].expand(-1, x.shape[1], -1)
+        mask = additive(is_valid[:, None], x.dtype)
         keys, values = [], []
         for layer in model.language_model.layers:
-            x, k, v = layer(x, rotary, mask)
+            x, k, v = run(layer, x, rotary, mask, recompute=self.recompute)
             keys.append(k)
             values.append(v)
-        x = model.language_model.norm(x)
+        x = model.language_model.norm(x).float()
         weight = is_valid.unsqueeze(-1).to(x.dtype)
         summary = [(x * weight).sum(1) / weight.sum(1)]
         if self.grounding is not None:
@@ -154,27 +201,73 @@ class PiNetwork(nn.Module):
             value=torch.stack(values, dim=1),
             is_valid=is_valid,
             summary=torch.cat(summary, dim=1),
+            state=inputs.state,
+        )
+
+    def surroundings(self, prefix: Prefix, *, copies: int) -> Surroundings:
+        """Return what ``expert`` needs to know of ``prefix`` beside its keys: computed once, it serves every step."""
+        device, lead, horizon = prefix.key.device, self.suffix.lead_tokens, self.config.horizon
+        place = torch.cat([torch.arange(lead), torch.arange(lead, lead + horizon).repeat(copies)]).to(device)
+        position = prefix.is_valid.sum(1, keepdim=True) + place
+        own = visible_tokens(copies=copies, horizon=horizon, lead=lead).to(device)
+        seen = prefix.is_valid[:, None].expand(-1, len(own), -1)
+        return Surroundings(
+            rotary=self.rope(prefix.key, position),
+            mask=additive(torch.cat([seen, own.expand(len(seen), -1, -1)], dim=2), prefix.key.dtype),
         )
 
     def expert(
-        self, noisy: Float[Tensor, "B N H A"], time: Float[Tensor, "Bt N"], prefix: Prefix
+        self,
+        noisy: Float[Tensor, "B N H A"],
+        time: Float[Tensor, "Bt N"],
+        prefix: Prefix,
+        *,
+        surroundings: Surroundings | None = None,
     ) -> tuple[Float[Tensor, "B N H A"], Float[Tensor, "B N H width"]]:
-        """Return the velocity and the expert's features for N noisy chunks per observation.
+        """Return the velocity and the expert's features, in float32, for N noisy chunks per observation.
 
-        The N chunks share the prefix and do not see each other. ``time`` has batch 1 when all samples share it.
+        The N chunks share the prefix and do not see each other. ``time`` has batch 1 when all samples share it. Who
+        calls it again with the same prefix and N saves work by passing their ``surroundings``.
         """
-        B, N, H, _ = noisy.shape
-        expert = self.paligemma_with_expert.gemma_expert.model
-        embedded = time_embedding(time.flatten(), self.config.expert.width)
-        condition = F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(embedded))))
-        condition = condition.unflatten(0, time.shape)
-        x = self.action_in_proj(noisy).flatten(1, 2)
-        valid = prefix.is_valid.sum(1, keepdim=True)
-        rotary = self.rope(x, valid + torch.arange(H, device=x.device).repeat(N)[None])
-        block = torch.eye(N, dtype=torch.bool, device=x.device).repeat_interleave(H, 0).repeat_interleave(H, 1)
-        mask = torch.cat([prefix.is_valid[:, None].expand(-1, N * H, -1), block[None].expand(B, -1, -1)], dim=2)
+        copies, horizon = noisy.shape[1:3]
+        around = self.surroundings(prefix, copies=copies) if surroundings is None else surroundings
+        expert, lead = self.paligemma_with_expert.gemma_expert.model, self.suffix.lead_tokens
+        x, condition = self.suffix(self.action_in_proj(noisy), time, prefix.state)
+        x = x.to(self.layer_dtype)
         for index, layer in enumerate(expert.layers):
-            x = layer(x, condition, rotary, (prefix.key[:, index], prefix.value[:, index]), mask)
+            kept = (prefix.key[:, index], prefix.value[:, index])
+            x = run(layer, x, condition, around.rotary, kept, around.mask, recompute=self.recompute)
         x, _ = expert.norm(x, condition)
-        features = x.unflatten(1, (N, H))
+        features = x[:, lead:].unflatten(1, (copies, horizon)).float()
         return self.action_out_proj(features), features
+
+    def to_bfloat16(self) -> PiNetwork:
+        """Let the layers compute in bfloat16, as openpi does; return itself.
+
+        What is sensitive stays in float32: patch and position embedding, every norm of both stacks, the projections of
+        states, actions and times, the grounding token. So do, inside the layers, the norms' variance and the softmax.
+        """
+        for name, parameter in self.paligemma_with_expert.named_parameters():
+            if not any(part in name for part in _KEPT_FLOAT32):
+                parameter.data = parameter.data.bfloat16()
+        return self
+
+
+_KEPT_FLOAT32 = ("patch_embedding", "position_embedding", "input_layernorm", "post_attention_layernorm", "model.norm")
+
+
+def without_weights(config: PiConfig) -> PiNetwork:
+    """Return a network whose parameters have shapes and take no memory, for ``load_state_dict(..., assign=True)``.
+
+    Its buffers, which no checkpoint holds, are real.
+    """
+    with torch.device("meta"):
+        network = PiNetwork(config)
+    network.rope = Rope(config)
+    embeddings = network.paligemma_with_expert.paligemma.model.vision_tower.vision_model.embeddings
+    embeddings.position_ids = nn.Buffer(torch.arange(embeddings.num_positions).expand(1, -1), persistent=False)
+    if network.grounding is not None:
+        network.grounding.grid = nn.Buffer(grid(config), persistent=False)
+    missed = [name for name, buffer in network.named_buffers() if buffer.is_meta]
+    assert not missed, missed
+    return network

@@ -1,19 +1,25 @@
-"""The small built-in tokenizer and the pi0.5 prompt.
+"""Tokenizers: the small built-in one, and that of a ``tokenizer.json`` which the user gives.
 
-Words it knows are one token each, any other word falls back to its characters, and each of the 257 state bins is a
-token of its own, so a prompt of the nano policy is about 20 tokens long.
+The built-in one serves the nano sizes. Words it knows are one token each, any other word falls back to its characters,
+and each of the 257 state bins is a token of its own, so a prompt of the nano policy is about 20 tokens long.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
+import tokenizers
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-STATE_BINS = 256
+from rlco.policies.pi.prompts import STATE_BINS, Tokenizer
+
+TOKENIZER_FILE = "tokenizer.json"
 _SPECIAL = ["<pad>", "<bos>", "<unk>", "Task:", ", State:", ";\nAction:", ","]
 _CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-.'?!")
 _TEXT = """
@@ -25,52 +31,103 @@ violet turquoise salmon beige
 """
 _WORDS = _TEXT.split()
 _FIRST_BIN = len(_SPECIAL)
-_VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS]
+# New tokens go to the end: the shipped embedding knows the others by their number.
+_VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS, "\n"]
 _INDEX = {token: i for i, token in enumerate(dict.fromkeys(_VOCABULARY))}
 PAD, BOS, UNKNOWN = 0, 1, 2
 
 
-def clean(task: str) -> str:
-    """Strip, and turn underscores and newlines into spaces, as the published models do."""
-    return re.sub(r"[_\n]+", " ", task).strip()
-
-
-def words(text: str) -> list[int]:
+@lru_cache(maxsize=4096)
+def words(text: str) -> tuple[int, ...]:
     """Return the tokens of free text, lower-cased; an unknown word becomes its characters."""
     ids: list[int] = []
     for word in re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower()):
         ids += [_INDEX[word]] if word in _INDEX else [_INDEX.get(c, UNKNOWN) for c in word]
-    return ids
+    return tuple(ids)
 
 
-def state_bins(state: Float[Tensor, "B S"]) -> Int[Tensor, "B S"]:
-    """Discretise a normalised state: 256 bins over [-1, 1]; below -1 is bin -1, above 1 is bin 255 (openpi)."""
-    edges = torch.linspace(-1, 1, STATE_BINS + 1, device=state.device)[:-1]
-    return torch.bucketize(state.contiguous(), edges, right=True) - 1
+@dataclass(frozen=True, slots=True)
+class ToyTokenizer:
+    """The built-in tokenizer. See ``rlco.policies.pi.prompts.Tokenizer``."""
+
+    def encode(self, task: str, bins: Sequence[int] | None) -> tuple[list[int], slice]:
+        """Return the ids of a prompt and the place of the task's words."""
+        text = words(task)
+        if bins is None:
+            return [BOS, *text, _INDEX["\n"]], slice(1, 1 + len(text))
+        state = [_FIRST_BIN + 1 + b for b in bins]
+        ids = [BOS, _INDEX["Task:"], *text, _INDEX[", State:"], *state, _INDEX[";\nAction:"]]
+        return ids, slice(2, 2 + len(text))
 
 
-def prompts(
-    tasks: Sequence[str], state: Float[Tensor, "B S"] | None, *, length: int
-) -> tuple[Int[Tensor, "B length"], Bool[Tensor, "B length"], Bool[Tensor, "B length"]]:
-    """Return token ids, which of them are real, and which of them are the task's words.
+@dataclass(frozen=True, slots=True)
+class FileTokenizer:
+    """A Hugging Face tokenizer: for released weights that of PaliGemma. Made by ``FileTokenizer.open``."""
 
-    The template is ``Task: {task}, State: {bins};\\nAction:``, or ``{task}\\n`` where ``state`` is None.
-    Raises ``ValueError`` when a prompt does not fit: a cut prompt would lose the state or the word ``Action``.
-    """
-    encoded = {task: words(clean(task)) for task in set(tasks)}
-    bins = state_bins(state) + 1 + _FIRST_BIN if state is not None else None
-    ids = torch.full((len(tasks), length), PAD)
-    is_word = torch.zeros(len(tasks), length, dtype=torch.bool)
-    for row, task in enumerate(tasks):
-        text = encoded[task]
-        line = [BOS, _INDEX["Task:"], *text]
-        if bins is not None:
-            line += [_INDEX[", State:"], *bins[row].tolist(), _INDEX[";\nAction:"]]
-        if len(line) > length:
-            raise ValueError(f"The prompt of task '{task}' has {len(line)} tokens, the policy takes {length}.")
-        ids[row, : len(line)] = torch.tensor(line)
-        is_word[row, 2 : 2 + len(text)] = True
-    return ids, ids != PAD, is_word
+    text: str = field(repr=False)
+    """The whole ``tokenizer.json``: a checkpoint carries its own copy."""
+    source: str = field(compare=False)
+    """Where it was read, for errors."""
+    _made: tokenizers.Tokenizer = field(compare=False, repr=False)
+    _bos: int = field(compare=False, repr=False)
+
+    @staticmethod
+    def open(path: Path) -> FileTokenizer:
+        """Read a ``tokenizer.json``. Raises ``ValueError`` in one line for anything else."""
+        _require_json_file(path)
+        try:
+            text = path.read_text()
+            made = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"'{path}' is not a {TOKENIZER_FILE}: {error}.") from error
+        made.no_padding()
+        made.no_truncation()
+        bos = made.token_to_id("<bos>")
+        if bos is None:
+            raise ValueError(f"'{path}' has no token <bos>, with which every prompt of pi0 and pi0.5 begins.")
+        return FileTokenizer(text=text, source=str(path), _made=made, _bos=bos)
+
+    def encode(self, task: str, bins: Sequence[int] | None) -> tuple[list[int], slice]:
+        """Return the ids of a prompt and the place of the task's words."""
+        if bins is None:
+            # apart, as openpi does: no token spans the task and the newline
+            ids = self._made.encode(task, add_special_tokens=False).ids
+            newline = self._made.encode("\n", add_special_tokens=False).ids
+            return [self._bos, *ids, *newline], slice(1, 1 + len(ids))
+        before, state = "Task: ", " ".join(map(str, bins))
+        found = self._made.encode(f"{before}{task}, State: {state};\nAction: ", add_special_tokens=False)
+        first, last = len(before), len(before) + len(task)
+        inside = [i for i, (begin, end) in enumerate(found.offsets) if end > first and begin < last]
+        place = slice(1 + inside[0], 2 + inside[-1]) if inside else slice(1, 1)
+        return [self._bos, *found.ids], place
+
+
+def _require_json_file(path: Path) -> None:
+    if path.suffix == ".model":
+        raise ValueError(
+            f"'{path}' is a SentencePiece model; give the {TOKENIZER_FILE} of the same tokenizer. It lies beside it on "
+            "the Hugging Face Hub, and AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER) writes it."
+        )
+    if path.is_dir() or not path.exists():
+        kind = "is a folder" if path.exists() else "does not exist"
+        raise ValueError(f"'{path}' {kind}: a tokenizer is a file, {TOKENIZER_FILE}.")
+
+
+def open_tokenizer(name: str, folder: Path) -> Tokenizer:
+    """Return the tokenizer that a checkpoint in ``folder`` names: ``toy``, or its own ``tokenizer.json``."""
+    if name == "toy":
+        return ToyTokenizer()
+    if name != TOKENIZER_FILE:
+        raise ValueError(f"'{folder}' names the tokenizer '{name}'; known: toy, {TOKENIZER_FILE}.")
+    return FileTokenizer.open(folder / TOKENIZER_FILE)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
+    """Write what ``open_tokenizer`` needs into ``folder``; return the name to keep."""
+    if not isinstance(tokenizer, FileTokenizer):
+        return "toy"
+    (folder / TOKENIZER_FILE).write_text(tokenizer.text)
+    return TOKENIZER_FILE
 
 
 def structured_bins(width: int) -> Float[Tensor, "bins width"]:
@@ -86,5 +143,5 @@ def bin_rows() -> slice:
 
 
 def vocabulary_size() -> int:
-    """Return how many tokens the tokenizer can give."""
+    """Return how many tokens the built-in tokenizer can give."""
     return len(_INDEX)

@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from rlco.policies.pi.config import PiConfig
+from rlco.policies.pi.layers import run
 
 
 class VisionTower(nn.Module):
@@ -28,8 +29,15 @@ class VisionTower(nn.Module):
             )
         )
 
+        self.recompute = False
+
     def forward(self, pixels: Float[Tensor, "B 3 rows columns"]) -> Float[Tensor, "B patches features"]:
-        return self.vision_model(pixels).last_hidden_state
+        model = self.vision_model
+        # the embedding of patches stays in float32 where the layers do not
+        x = model.embeddings(pixels).to(model.post_layernorm.weight.dtype)
+        for layer in model.encoder.layers:
+            x = run(layer, x, None, recompute=self.recompute)
+        return model.post_layernorm(x)
 
 
 class Projector(nn.Module):
@@ -41,6 +49,12 @@ class Projector(nn.Module):
 
     def forward(self, features: Float[Tensor, "B patches vision"]) -> Float[Tensor, "B patches width"]:
         return self.linear(features)
+
+
+def grid(config: PiConfig) -> Float[Tensor, "cells 2"]:
+    """Return the place (down, right) of each cell of the grounding token's map, in [-1, 1]."""
+    axis = torch.linspace(-1, 1, config.image_size // 4)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
 class Grounding(nn.Module):
@@ -67,10 +81,7 @@ class Grounding(nn.Module):
             nn.Linear(width, width), nn.GELU(approximate="tanh"), nn.Linear(width, heads * channels)
         )
         self.out = nn.Linear(heads * (2 + channels), width)
-        cells = config.image_size // 4
-        axis = torch.linspace(-1, 1, cells)
-        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
-        self.grid = nn.Buffer(grid, persistent=False)
+        self.grid = nn.Buffer(grid(config), persistent=False)
 
     def look(
         self,
@@ -98,13 +109,16 @@ class Grounding(nn.Module):
 
 
 def to_pixels(image: UInt8[Tensor, "B height width 3"], *, size: int) -> Float[Tensor, "B 3 size size"]:
-    """Scale to [-1, 1] and resize with centred padding where the size differs (bilinear)."""
+    """Scale to [-1, 1] and resize with centred padding where the size differs (bilinear).
+
+    The sizes are openpi's ``resize_with_pad``: both sides divided by the larger ratio and cut to whole pixels.
+    """
     pixels = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
     height, width = pixels.shape[-2:]
     if (height, width) == (size, size):
         return pixels
-    ratio = size / max(height, width)
-    shape = (int(height * ratio), int(width * ratio))
-    pixels = F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False, antialias=ratio < 1)
+    ratio = max(width / size, height / size)
+    shape = (int(height / ratio), int(width / ratio))
+    pixels = F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False, antialias=ratio > 1)
     top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
     return F.pad(pixels, (left, size - shape[1] - left, top, size - shape[0] - top), value=-1.0)

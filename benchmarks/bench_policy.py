@@ -1,0 +1,228 @@
+"""What the policy costs beside its network: sampling, a supervised step, and transformers' pi0 at the same size.
+
+    python benchmarks/bench_policy.py [--rounds 15] [--batch-size 64] [--threads N] [--save FILE] [--compare FILE]
+
+Each figure is a ratio of two things that take turns in this run; medians of the rounds are reported.
+
+- ``sample``: a whole ``sample`` of pi05-nano, from uint8 pictures and strings to actions in SI units, over one bare
+  prefix forward and K bare expert forwards on tensors in memory.
+- ``sft``: a whole step of the trainer on a mixture of two written datasets, over forward, backward and optimiser on
+  tensors in memory.
+- ``transformers``: 10-step sampling of pi0-tiny over that of ``PI0ForConditionalGeneration``, same sizes and inputs.
+- ``autocast``: prefix and expert of pi05-nano under bfloat16 autocast over float32. No target: below 1 it pays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from comparison import add_options, conclude, setting
+from transformers_pi0 import its_arguments, transformers_pi0
+
+from rlco.algos.flow import flow_loss, time_grid
+from rlco.core.episode import Episode, StopReason
+from rlco.core.policy import Observation
+from rlco.data.mixture import Mixture
+from rlco.data.reader import Dataset
+from rlco.data.writer import write_dataset
+from rlco.policies.checkpoint import base_policy
+from rlco.policies.pi.config import pi0_tiny
+from rlco.policies.pi.inputs import Inputs
+from rlco.policies.pi.network import PiNetwork
+from rlco.policies.pi.policy import PiPolicy
+from rlco.train.sft import SFTConfig, SFTTrainer
+
+MOST = {"sample": 1.15, "sft": 1.1, "transformers": 0.8}
+STEPS = 10
+Work = Callable[[], object]
+
+
+def main() -> int:
+    """Measure, print, save and compare; the exit code says whether the targets are met."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), options)
+    is_met = all(figures["ratios"][name] <= most for name, most in MOST.items())
+    return conclude(figures, options, same=("batch_size",), is_met=is_met, is_overhead=True)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return seconds of every pair and their ratios."""
+    pairs = {
+        "sample": sampling(options.batch_size),
+        "sft": supervised(folder, options.batch_size),
+        "transformers": against_transformers(options.batch_size),
+        "autocast": under_autocast(options.batch_size),
+    }
+    seconds = {name: _turns(*pair, rounds=options.rounds) for name, pair in pairs.items()}
+    ratios = {name: median(a / b for a, b in rows) for name, rows in seconds.items()}
+    return {
+        **setting(threads=torch.get_num_threads()),
+        "batch_size": options.batch_size,
+        "milliseconds": {
+            n: [round(1e3 * median(column), 2) for column in zip(*r, strict=True)] for n, r in seconds.items()
+        },
+        "ratio": round(ratios["sample"], 3),
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "targets": MOST,
+        "ratio_rounds": {n: [round(a / b, 3) for a, b in rows] for n, rows in seconds.items()},
+    }
+
+
+def sampling(batch: int) -> tuple[Work, Work]:
+    """Return sampling with exploration, and the network alone."""
+    policy = base_policy("pi05-nano").eval()
+    seen, generator = _observation(batch, policy.config.image_size), torch.Generator().manual_seed(0)
+    inputs, x = policy.preprocessor(seen), torch.randn(batch, 1, *policy.noise_shape, generator=generator)
+
+    def whole() -> None:
+        with torch.inference_mode():
+            policy.sample(seen, explore=True, generator=generator)
+
+    return whole, lambda: _forwards(policy.network, inputs, x, steps=policy.config.denoise_steps)
+
+
+def supervised(folder: Path, batch: int) -> tuple[Work, Work]:
+    """Return the trainer's own step, and the same network's forward, backward and optimiser on tensors in memory."""
+    whole = _trainer(folder, batch)
+    policy = base_policy("pi05-nano").train()
+    config, parameters = policy.config, policy.actor_parameters()
+    optimiser = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
+    inputs = policy.preprocessor(_observation(batch, config.image_size))
+    shape = (batch, config.flow_copies, *policy.noise_shape)
+    noisy, target, time_BN = torch.randn(shape), torch.randn(shape), torch.rand(shape[:2])
+    counts = torch.ones(batch, *policy.noise_shape, dtype=torch.bool)
+
+    def bare() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        velocity, _ = policy.network.expert(noisy, time_BN, policy.network.prefix(inputs))
+        flow_loss(velocity, target, counts).mean().backward()
+        optimiser.step()
+
+    return lambda: whole.update(whole.next_batch()), bare
+
+
+def against_transformers(batch: int) -> tuple[Work, Work]:
+    """Return our sampling and theirs, both from prepared tensors."""
+    config = pi0_tiny()
+    network, theirs = PiNetwork(config).eval(), transformers_pi0(config)
+    inputs, x = _random_inputs(network, batch), torch.randn(batch, config.horizon, config.model_action_dim)
+    arguments = its_arguments(inputs, config)
+
+    def ours() -> None:
+        with torch.inference_mode():
+            prefix, chunk = network.prefix(inputs), x[:, None]
+            around = network.surroundings(prefix, copies=1)
+            for t in time_grid(STEPS)[:-1]:
+                chunk = chunk - network.expert(chunk, t.view(1, 1), prefix, surroundings=around)[0] / STEPS
+
+    def other() -> None:
+        with torch.inference_mode():
+            theirs.sample_actions(**arguments, noise=x, num_steps=STEPS)
+
+    return ours, other
+
+
+def under_autocast(batch: int) -> tuple[Work, Work]:
+    """Return the network's forwards in bfloat16 where autocast allows it, and in float32."""
+    policy = base_policy("pi05-nano").eval()
+    inputs = policy.preprocessor(_observation(batch, policy.config.image_size))
+    x, steps = torch.randn(batch, 1, *policy.noise_shape), policy.config.denoise_steps
+
+    def lower() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            _forwards(policy.network, inputs, x, steps=steps)
+
+    return lower, lambda: _forwards(policy.network, inputs, x, steps=steps)
+
+
+def _forwards(network: PiNetwork, inputs: Inputs, x: torch.Tensor, *, steps: int) -> None:
+    with torch.inference_mode():
+        prefix, t = network.prefix(inputs), torch.ones(1, 1)
+        around = network.surroundings(prefix, copies=1)
+        for _ in range(steps):
+            network.expert(x, t, prefix, surroundings=around)
+
+
+def _turns(mine: Work, bound: Work, *, rounds: int) -> list[tuple[float, float]]:
+    """Return the seconds of both in each round; the first two warm up."""
+    return [(_seconds(mine), _seconds(bound)) for _ in range(rounds + 2)][2:]
+
+
+def _seconds(work: Work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _trainer(folder: Path, batch: int) -> SFTTrainer:
+    policy: PiPolicy = base_policy("pi05-nano").train()
+    datasets = []
+    for number in range(2):
+        episodes = _episodes(policy.config.image_size, seed=number)
+        write_dataset(folder / str(number), episodes, fps=5, robot_type="bench")
+        datasets.append(Dataset.open(folder / str(number)))
+    mixture = Mixture(datasets, [0.5, 0.5], horizon=policy.horizon, batch_size=batch, seed=0)
+    return SFTTrainer(policy, mixture, SFTConfig(steps=1000, batch_size=batch, lr=1e-5))
+
+
+def _episodes(size: int, *, seed: int, count: int = 4, frames: int = 60) -> Iterator[Episode]:
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield Episode(
+            image=rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8),
+            state=rng.uniform(0, 0.4, (frames, 8)).astype(np.float32),
+            action=rng.uniform(-0.02, 0.02, (frames, 7)).astype(np.float32),
+            instruction="push the pink cube",
+            fps=5,
+            stop_reason=StopReason.SUCCESS,
+        )
+
+
+def _observation(batch: int, size: int) -> Observation:
+    generator = torch.Generator().manual_seed(0)
+    return Observation(
+        image=torch.randint(0, 256, (batch, size, size, 3), generator=generator, dtype=torch.uint8),
+        state=0.4 * torch.rand(batch, 8, generator=generator),
+        instruction=("push the pink cube",) * batch,
+    )
+
+
+def _random_inputs(network: PiNetwork, batch: int) -> Inputs:
+    config, generator = network.config, torch.Generator().manual_seed(0)
+    size, length = config.image_size, config.prompt_length
+    is_token = (torch.arange(length) < length - 4).expand(batch, -1)
+    return Inputs(
+        pixels=torch.rand(batch, 1, 3, size, size, generator=generator) * 2 - 1,
+        tokens=torch.randint(2, config.vocabulary, (batch, length), generator=generator),
+        is_token=is_token,
+        is_word=is_token,
+        state=torch.rand(batch, config.model_state_dim, generator=generator),
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add_options(parser)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What learns and how it is computed: the options that make a large policy fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+
+from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.pi.policy import PiPolicy, Trainable
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeConfig:
+    """Options of Stage I and Stage II alike. Only ``precision`` and ``lora`` change what is learnt."""
+
+    device: str = "cpu"
+    """Where the policy is trained: cpu, cuda or cuda:N. Draws are made on the CPU whatever it is."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapters of ``trainable lora``."""
+    precision: Precision = "float32"
+    """Of the layers. ``bfloat16`` halves weights and activations; steps are taken in float32 all the same."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside the layers, compute them again in the backward pass."""
+    compile: bool = False
+    """Compile prefix and expert: minutes at the first step, then less time at full size."""
+    prefix_cache_gb: float = 4.0
+    """Prefixes of real frames, and those of Stage II's experience, are kept while each fits in this many GB."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"ComputeConfig.precision must be float32 or bfloat16, got {self.precision!r}.")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"ComputeConfig.device must be cpu, cuda or cuda:N, got {self.device!r}.") from error
+        if self.prefix_cache_gb < 0:
+            raise ValueError(f"ComputeConfig.prefix_cache_gb must be 0 or more, got {self.prefix_cache_gb}.")
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Return the budget of one cache in bytes."""
+        return int(self.prefix_cache_gb * 1e9)
+
+    def prepare(self, policy: PiPolicy, trainable: Trainable) -> None:
+        """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
+        policy.to(self.device)
+        self.arrange(policy, trainable)
+
+    def arrange(self, policy: PiPolicy, trainable: Trainable) -> None:
+        """Bring ``policy`` into its form, where it is."""
+        if self.precision == "bfloat16":
+            policy.network.to_bfloat16()  # before adapters, which stay in float32
+        policy.set_trainable(trainable, lora=self.lora)
+        policy.network.set_recompute(recompute=self.gradient_checkpointing)
+
+
+def require_trainable(owner: str, trainable: str) -> None:
+    """Raise ``ValueError`` unless it names a part of a policy."""
+    if trainable not in get_args(Trainable):
+        raise ValueError(f"{owner}.trainable must be one of {', '.join(get_args(Trainable))}, got {trainable!r}.")

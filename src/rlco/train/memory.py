@@ -1,0 +1,253 @@
+"""How much memory a stage needs, known before it starts; a stage that cannot fit is refused with what would help.
+
+Nothing here models a layer: the real network takes one step on the meta device, whose tensors have shapes and
+lifetimes but no memory, and every storage that would have been alive is counted. Full size takes seconds.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.pi.config import PiConfig
+from rlco.policies.pi.inputs import Inputs
+from rlco.policies.pi.interface import Interface
+from rlco.policies.pi.network import Prefix, without_weights
+from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.train.compute import ComputeConfig
+
+_ADAM_BYTES = 8
+"""Two float32 moments per element; beside them one float32 step count per tensor."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What a stage computes in one step, and what it keeps."""
+
+    policy: PiConfig
+    trainable: Trainable
+    compute: ComputeConfig
+    samples: int
+    """Supervised samples in one step; 0 without a supervised term."""
+    decisions: int = 0
+    """Stage II: decisions scored in one step (the minibatch)."""
+    envs: int = 0
+    """Stage II: chunks sampled at once."""
+    experience: int = 0
+    """Stage II: decisions kept for an iteration's updates."""
+    real_frames: int = 0
+    """Stage II: real frames whose prefixes may be kept."""
+    cameras: int = 1
+    ema: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """Bytes, by what they are for."""
+
+    weights: int
+    """With the float32 masters of 16-bit ones, and the moving average."""
+    gradients: int
+    optimiser: int
+    activations: int
+    """The most that is alive in a step beside all this; at least what the optimiser needs to work in float32."""
+    prefixes: int
+    """Of real frames."""
+    experience: int
+
+    @property
+    def total(self) -> int:
+        """Return their sum."""
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of every storage made inside it, while it lives."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        """``known`` tensors are not counted."""
+        super().__init__()
+        self.now = self.most = 0
+        self._seen: dict[int, Any] = {t.untyped_storage()._cdata: None for t in known}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+
+        def gone(_: object) -> None:
+            del self._seen[key]
+            self.now -= size
+
+        self._seen[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: object
+) -> Float[Tensor, "B heads T d"]:
+    """Stand for ``scaled_dot_product_attention`` where tensors have no memory.
+
+    Without a device, torch takes the kernel that keeps the whole attention matrix, which no run does.
+    """
+    del attn_mask
+    groups = query.shape[1] // key.shape[1]
+    return _Attention.apply(query, *(t.repeat_interleave(groups, 1) if groups > 1 else t for t in (key, value)))
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps its inputs, its output and the logarithm of each row's sum."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+        query, key, value, _, _ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+@cache
+def needs(load: Load) -> Needs:
+    """Return what ``load`` takes, without taking it."""
+    with _abstract_policy(load) as policy:
+        tensors = [*policy.parameters(), *policy.buffers()]
+        prefix = _prefix_of_one(policy, load)
+        one = sum(getattr(prefix, f.name).nbytes for f in fields(Prefix))
+        with LiveBytes(tensors) as sampling, torch.no_grad():
+            if load.envs:
+                _walk(policy, policy.network.prefix(_inputs(policy, load, load.envs)), load.envs, steps=1)
+        with LiveBytes(tensors) as training:
+            _loss(policy, load, prefix).backward()
+        learnt = [p for p in policy.parameters() if p.grad is not None]
+        actor = policy.actor_parameters()
+        gradients = sum(p.nbytes for p in learnt)
+        masters = sum(4 * p.numel() for p in actor if p.dtype != torch.float32)
+        keeps = _keeps(policy, one, load)
+        experience = load.experience * (_decision_bytes(load.policy, load.cameras) + one * keeps["experience"])
+        in_float32 = sum(4 * p.numel() for p in learnt)  # gradients, when the optimiser takes them
+        return Needs(
+            weights=sum(t.nbytes for t in tensors) + masters + load.ema * sum(4 * p.numel() for p in actor),
+            gradients=gradients,
+            optimiser=sum(_ADAM_BYTES * p.numel() + 4 for p in learnt),
+            # what was collected is there twice for a moment, while its parts are joined
+            activations=max(training.most - gradients, in_float32 - gradients, sampling.most, experience),
+            prefixes=load.real_frames * one * keeps["real"],
+            experience=experience,
+        )
+
+
+def _keeps(policy: PiPolicy, one: int, load: Load) -> dict[str, bool]:
+    """Return whether the prefixes of real frames and of the experience are kept."""
+    budget = 0 if policy.prefix_trains else load.compute.prefix_cache_bytes
+    return {"real": load.real_frames * one <= budget, "experience": load.experience * one <= budget}
+
+
+@contextmanager
+def _abstract_policy(load: Load) -> Iterator[PiPolicy]:
+    """Give the policy in the form that ``load`` trains it in, without memory."""
+    codec = Codec(
+        state=Normaliser(low=(-1.0,) * STATE_DIM, high=(1.0,) * STATE_DIM),
+        action=Normaliser(low=(-1.0,) * ACTION_DIM, high=(1.0,) * ACTION_DIM),
+    )
+    interface = Interface.of_family(load.policy.family, codec)
+    policy = PiPolicy(load.policy, interface, network=without_weights(load.policy))
+    load.compute.arrange(policy, load.trainable)
+    policy.to("meta")
+    # a mode of torch's own would not hold in the backward pass, where checkpointed layers run again
+    attention, F.scaled_dot_product_attention = F.scaled_dot_product_attention, fused_attention
+    try:
+        with torch.device("meta"):
+            yield policy
+    finally:
+        F.scaled_dot_product_attention = attention
+
+
+def _inputs(policy: PiPolicy, load: Load, count: int) -> Inputs:
+    config, words = policy.config, torch.ones(count, policy.config.prompt_length, dtype=torch.bool)
+    return Inputs(
+        pixels=torch.zeros(count, load.cameras, 3, config.image_size, config.image_size),
+        tokens=torch.zeros(count, config.prompt_length, dtype=torch.long),
+        is_token=words,
+        is_word=words,
+        state=torch.zeros(count, config.model_state_dim),
+    )
+
+
+def _prefix_of_one(policy: PiPolicy, load: Load) -> Prefix:
+    with torch.no_grad():
+        return policy.network.prefix(_inputs(policy, load, 1))
+
+
+def _encoded(policy: PiPolicy, load: Load, count: int) -> Prefix:
+    with nullcontext() if policy.prefix_trains else torch.no_grad():
+        return policy.network.prefix(_inputs(policy, load, count))
+
+
+def _loss(policy: PiPolicy, load: Load, prefix: Prefix) -> Tensor:
+    """Return a loss with the graph of the stage's: as many expert calls, as many samples."""
+    config, loss = policy.config, torch.zeros(())
+    if load.samples:
+        noisy = torch.zeros(load.samples, config.flow_copies, config.horizon, config.model_action_dim)
+        velocity, _ = policy.network.expert(noisy, noisy[:, :, 0, 0], _encoded(policy, load, load.samples))
+        loss = loss + velocity.square().mean()
+    if load.decisions:
+        given = _encoded(policy, load, load.decisions) if policy.prefix_trains else _rows(prefix, load.decisions)
+        steps = 1 if config.exploration.draws_one_step else config.denoise_steps
+        log_prob = _walk(policy, given, load.decisions, steps=steps)
+        value = policy.value_head(given.summary, torch.zeros(load.decisions, STATE_DIM))
+        loss = loss + log_prob.mean() + value.mean()
+    return loss
+
+
+def _walk(policy: PiPolicy, prefix: Prefix, count: int, *, steps: int) -> Tensor:
+    """Return something like the log-probability of a drawn chain: its expert calls are needed in the backward pass."""
+    config = policy.config
+    x, total = torch.zeros(count, config.horizon, config.model_action_dim), torch.zeros(())
+    for _ in range(steps):
+        velocity, features = policy.network.expert(x[:, None], torch.zeros(1, 1), prefix)
+        std = policy.noise_head(features.detach())[:, 0]
+        mean = x - velocity[:, 0] / config.denoise_steps
+        total = total - 0.5 * ((x - mean) / std).square() - std.log()
+        x = mean + std
+    return total
+
+
+def _rows(prefix: Prefix, count: int) -> Prefix:
+    return Prefix(**{f.name: getattr(prefix, f.name).repeat_interleave(count, 0) for f in fields(Prefix)})
+
+
+def _decision_bytes(config: PiConfig, cameras: int) -> int:
+    """Return what the experience keeps of a decision beside its prefix: picture, state, chain and a few numbers."""
+    chain = (config.denoise_steps + 1) * (config.horizon * config.model_action_dim + 1)
+    return cameras * 3 * config.image_size**2 + 4 * (STATE_DIM + chain + 8)

@@ -1,0 +1,124 @@
+"""Everything that decides Stage II."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from rlco.algos.flow import TrustRegion
+from rlco.algos.gae import DiscountPer
+from rlco.policies.pi.config import ValueFrom
+from rlco.policies.pi.exploration import FlowExploration
+
+Algorithm = Literal["ppo", "grpo"]
+_POSITIVE = (
+    *("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"),
+    *("lr", "value_lr", "clip_grad"),
+)
+_CHOICES = {
+    "algo": get_args(Algorithm),
+    "value_from": get_args(ValueFrom),
+    "discount_per": get_args(DiscountPer),
+    "trainable": ("all", "expert"),
+    "reward": ("sparse", "dense"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RLConfig:
+    """Stage II. One decision is one executed action chunk."""
+
+    iterations: int = 40
+    num_envs: int = 64
+    decisions: int = 12
+    """Per environment and iteration. GRPO plays as many whole episodes as fit in."""
+    trainable: Literal["all", "expert"] = "expert"
+    algo: Algorithm = "ppo"
+    """ppo: a critic tells how much better than expected; grpo: the other episodes from the same start do."""
+    group_size: int = 8
+    """GRPO: episodes from the same start."""
+    exploration: FlowExploration = field(default_factory=FlowExploration)
+    value_from: ValueFrom = "prefix"
+    """What the critic reads: the prefix's outputs, or the action expert's at t = 1 on a chunk of zeros."""
+    beta: float = 1.0
+    """Weight of the supervised loss on the real demonstrations; 0 is plain RL."""
+    sft_batch_size: int = 128
+    """Real samples per update, whatever the PPO minibatch."""
+    epochs: int = 2
+    minibatch: int = 256
+    clip: float | None = None
+    """None: the default of the exploration's log-probability (0.2; 0.01 for a mean over steps and entries)."""
+    value_clip: float = 0.2
+    kl_stop: float | None = None
+    """Leave an iteration's updates when a minibatch's KL estimate is above this. None: like ``clip`` (0.1; 2.5e-4)."""
+    discount: float = 0.99
+    discount_per: DiscountPer = "chunk"
+    """Discount once a decision, or once for every control step that it lasted."""
+    lam: float = 0.95
+    entropy: float = 0.0
+    """Weight of the exploration's entropy, where its deviation is learned."""
+    lr: float = 1e-4
+    lr_warmup: int = 0
+    """Updates in which the policy's rate rises to ``lr``: Adam's first steps are as long as its rate everywhere."""
+    value_lr: float = 1e-3
+    clip_grad: float = 1.0
+    critic_warmup: int = 1
+    """First iterations in which only the critic learns; GRPO has none."""
+    reward: Literal["sparse", "dense"] = "sparse"
+    """``sparse``: an episode ends at success; ``dense``: it goes on to the clock, for success pays at every step."""
+    save_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            _require(self, name, f"one of {', '.join(known)}", getattr(self, name) in known)
+        for name in ("beta", "lr_warmup"):
+            _require(self, name, "0 or more", getattr(self, name) >= 0)
+        for name in _POSITIVE:
+            _require(self, name, "above 0", getattr(self, name) > 0)
+        for name in ("discount", "lam"):
+            _require(self, name, "in [0, 1]", 0 <= getattr(self, name) <= 1)
+        _require(self, "critic_warmup", "in [0, iterations]", 0 <= self.critic_warmup <= self.iterations)
+        _require(self, "clip", "in (0, 1)", 0 < self.trust_region.clip < 1)
+        _require(self, "kl_stop", "above 0", self.trust_region.kl_stop > 0)
+        _require_sense(self)
+
+    @property
+    def trust_region(self) -> TrustRegion:
+        """Return the clip range and the KL stop, as given or as the log-probability's scale asks for."""
+        usual = self.exploration.trust_region
+        return TrustRegion(
+            clip=usual.clip if self.clip is None else self.clip,
+            kl_stop=usual.kl_stop if self.kl_stop is None else self.kl_stop,
+        )
+
+    @property
+    def warmup_iterations(self) -> int:
+        """Return the first iterations in which only the critic learns."""
+        return self.critic_warmup if self.algo == "ppo" else 0
+
+    @property
+    def gradient_samples(self) -> int:
+        """Return how many samples give a gradient to the policy over the whole stage, at most.
+
+        An early KL stop, and with GRPO what comes after an episode's end, make it fewer.
+        """
+        per_iteration = self.num_envs * self.decisions
+        updates = -(-per_iteration // self.minibatch) * self.epochs
+        real = updates * self.sft_batch_size if self.beta > 0 else 0
+        return (self.iterations - self.warmup_iterations) * (per_iteration * self.epochs + real)
+
+
+def _require_sense(config: RLConfig) -> None:
+    """Refuse what would have no effect or could not run."""
+    if config.entropy and not config.exploration.learns_noise:
+        raise ValueError(f"RLConfig.entropy must be 0 with flow-sde, whose noise is fixed, got {config.entropy}.")
+    if config.algo == "grpo":
+        _require(config, "group_size", "2 or more", config.group_size >= 2)
+        fits = config.num_envs % config.group_size == 0
+        _require(config, "num_envs", f"a multiple of group_size {config.group_size} for grpo", fits)
+
+
+def _require(config: RLConfig, name: str, range_: str, holds: bool) -> None:  # noqa: FBT001
+    if not holds:
+        raise ValueError(f"RLConfig.{name} must be {range_}, got {getattr(config, name)}.")

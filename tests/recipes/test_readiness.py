@@ -1,0 +1,101 @@
+"""What a policy cannot read is refused before a frame is decoded, a world started or a run begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlco.evals.suite import EvaluationSettings
+from rlco.policies.checkpoint import save_policy
+from rlco.policies.pi.config import pi05_tiny
+from rlco.policies.pi.interface import Interface
+from rlco.policies.pi.policy import PiPolicy
+from rlco.recipes import recipe, stages
+from rlco.recipes.run import run_recipe
+from rlco.recipes.stages import Demonstrations
+from rlco.train.rl import RLConfig
+from rlco.train.sft import SFTConfig
+from tests.policies.folders import CODEC
+from tests.train.samples import write_pair
+
+TWO = {"base_0_rgb": "front", "left_wrist_0_rgb": "wrist"}
+
+
+def save(folder: Path, *, length: int = 24, cameras: dict[str, str] | None = None) -> Path:
+    """Write an untrained policy with a prompt of this length, or with other cameras."""
+    plain = Interface.of_family("pi05", CODEC)
+    interface = plain if cameras is None else replace(plain, cameras=cameras)
+    save_policy(folder, PiPolicy(replace(pi05_tiny(), prompt_length=length), interface), provenance={})
+    return folder
+
+
+def refuse_to_start(*_: object, **__: object) -> None:
+    raise AssertionError("a world was started, or frames were decoded")
+
+
+@pytest.mark.parametrize(
+    ("length", "cameras", "message"),
+    [
+        (15, None, "'push the pink cube' has 16 tokens, the policy takes 15"),
+        (24, TWO, r"2 cameras \(front, wrist\), the dataset '.*real' has front: missing wrist"),
+    ],
+)
+def test_supervised_training_is_refused_before_frames_are_decoded(
+    tmp_path: Path, length: int, cameras: dict[str, str] | None, message: str
+) -> None:
+    _, real = write_pair(tmp_path)
+    start = save(tmp_path / "start", length=length, cameras=cameras)
+    with pytest.raises(ValueError, match=message):
+        stages.sft(
+            tmp_path / "out", start=start, demonstrations=Demonstrations(real=real.folder), config=SFTConfig(steps=1)
+        )
+    assert not list(tmp_path.rglob("*.u8"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("length", "cameras", "message"),
+    [(15, None, "tokens, the policy takes 15"), (24, TWO, r"2 cameras \(front, wrist\), the world has front")],
+)
+def test_stage_two_and_evaluation_are_refused_before_a_world_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, cameras: dict[str, str] | None, message: str
+) -> None:
+    monkeypatch.setattr(stages, "make_world", refuse_to_start)
+    start = save(tmp_path / "start", length=length, cameras=cameras)
+    with pytest.raises(ValueError, match=message):
+        stages.rl(tmp_path / "rl", start=start, real=None, task_name="push-cube", config=RLConfig(beta=0.0))
+    with pytest.raises(ValueError, match=message):
+        stages.evaluation(
+            tmp_path / "eval",
+            name="tiny",
+            policy=start,
+            settings=EvaluationSettings(task="push-cube", domain="twin"),
+            num_states=2,
+        )
+    assert not (tmp_path / "rl").exists()
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_base_of_another_family_or_horizon_than_the_recipe_wants_is_refused_first(tmp_path: Path) -> None:
+    start = save(tmp_path / "start")
+    config = replace(recipe("push-cube-pi05-nano-debug"), base=str(start))
+    with pytest.raises(ValueError, match=r"policy '.*start' has family pi05, the recipe wants pi0\."):
+        run_recipe(replace(config, family="pi0"), tmp_path / "run")
+    with pytest.raises(ValueError, match="has horizon 8, the recipe wants 50"):
+        run_recipe(replace(config, family="pi05", horizon=50), tmp_path / "run")
+    with pytest.raises(ValueError, match="has horizon 8, the recipe wants 50"):
+        run_recipe(replace(config, base="pi05-nano", horizon=50), tmp_path / "run")
+    with pytest.raises(LookupError, match="No pretrained base named 'pi05-nan'"):
+        run_recipe(replace(config, base="pi05-nan", horizon=50), tmp_path / "run")
+    stages.require_kind("untrained:pi0-tiny", family="pi0", horizon=8)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_the_same_weights_used_in_another_way_are_another_policy(tmp_path: Path) -> None:
+    first, again = save(tmp_path / "first"), save(tmp_path / "again")
+    other = save(tmp_path / "other", cameras={"base_0_rgb": "wrist"})
+    assert (first / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    fingerprints = [stages.weights_fingerprint(folder) for folder in (first, again, other)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]

@@ -1,0 +1,55 @@
+"""Stage II at the smallest size, for the tests of this folder."""
+
+from __future__ import annotations
+
+import torch
+
+from rlco.rollout.collect import Collector
+from rlco.rollout.groups import GroupCollector
+from rlco.train.real_term import RealTerm
+from rlco.train.rl import StageTwo
+from rlco.train.rl_config import RLConfig
+from tests.train.fakes import CountingWorld, PayingWorld, start
+from tests.train.samples import demonstrations, tiny
+
+
+def config(**changes: object) -> RLConfig:
+    """Return a configuration that runs in a second."""
+    small = {"iterations": 4, "num_envs": 4, "decisions": 4, "minibatch": 8, "sft_batch_size": 6, "critic_warmup": 0}
+    return RLConfig(**{**small, "group_size": 2, "save_every": 1, "kl_stop": 1e9, **changes})
+
+
+def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
+    """Return Stage II of a tiny policy in a world of arithmetic."""
+    policy, world = tiny(), world or CountingWorld()
+    policy.set_trainable(cfg.trainable)
+    real = RealTerm(policy, demonstrations(), batch_size=cfg.sft_batch_size, jitter=None, seed=0) if cfg.beta else None
+    if cfg.algo == "grpo":
+        return StageTwo(policy, GroupCollector(world, group_size=cfg.group_size, starts=start), real, cfg)
+    return StageTwo(policy, Collector(world), real, cfg)
+
+
+def gradients(two: StageTwo) -> list[torch.Tensor]:
+    """Return the gradient of the total loss of one fixed minibatch, per actor parameter."""
+    experience = two.collector.collect(two.policy, decisions=4, generator=two.generator)
+    data, _ = two._learnable(experience)
+    two.generator.manual_seed(5)
+    loss = two.loss(data)
+    two.optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in two.actor]
+
+
+def require_gradient_identity(**changes: object) -> None:
+    """Assert grad(total) - grad(rl) = beta grad(sft) in every actor parameter, and that grad(sft) is not 0."""
+    beta = 0.7
+    both, rl = (gradients(stage(config(beta=b, **changes), world=PayingWorld())) for b in (beta, 0.0))
+    repeat = stage(config(beta=beta, **changes))
+    assert repeat.real_term is not None
+    repeat.generator.manual_seed(5)
+    sft = torch.autograd.grad(repeat.real_term.loss(generator=repeat.generator), repeat.actor, allow_unused=True)
+    assert any(g is not None and g.norm() > 1e-4 for g in sft)
+    assert any(g.norm() > 1e-4 for g in rl)
+    for a, b, c in zip(both, rl, sft, strict=True):
+        expected = beta * c if c is not None else torch.zeros_like(a)
+        torch.testing.assert_close(a - b, expected, atol=2e-5, rtol=1e-3)
