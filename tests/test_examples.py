@@ -1,4 +1,4 @@
-"""The reader's twin of Stage II: it runs, and its formulas are the package's."""
+"""The reader's twin of RL-Co: it runs, and its formulas are the package's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from torch import Tensor
 from examples import rlco_one_file as one_file
 from rlco.algos import flow, ppo
 from rlco.algos.gae import Rollout, gae
-from rlco.data.normalise import Normaliser
+from rlco.core.policy import Batch, Observation
+from rlco.policies.checkpoint import base_policy
+from rlco.policies.pi.network import Prefix
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,16 +32,29 @@ def drawn(*shape: int, using: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=using)
 
 
-def small_policy() -> one_file.FlowPolicy:
+@pytest.fixture
+def policy() -> one_file.Policy:
     torch.manual_seed(0)
-    state, action = (Normaliser(low=(-1.0,) * n, high=(1.0,) * n) for n in (one_file.S, one_file.A))
-    return one_file.FlowPolicy(state, action)
+    return one_file.Policy(base_policy(one_file.BASE))
 
 
-def features(policy: one_file.FlowPolicy, count: int, *, using: torch.Generator) -> Tensor:
-    image = torch.randint(256, (count, 32, 32, 3), generator=using, dtype=torch.uint8)
-    state = drawn(count, one_file.S, using=using)
-    return policy.features(one_file.see(image, state, ["open the drawer"] * count)).detach()
+def observation(count: int, *, using: torch.Generator) -> Observation:
+    return Observation(
+        image=torch.randint(256, (count, 96, 96, 3), generator=using, dtype=torch.uint8),
+        state=0.3 * drawn(count, 8, using=using),
+        instruction=("push the pink cube",) * count,
+    )
+
+
+def demonstrations(count: int, *, using: torch.Generator) -> Batch:
+    action = 0.02 * drawn(count, one_file.H, one_file.ACTION, using=using)
+    is_pad = torch.arange(one_file.H).expand(count, -1) >= torch.randint(2, one_file.H, (count, 1), generator=using)
+    return Batch(observation=observation(count, using=using), action=action, is_pad=is_pad)
+
+
+def seen_by(policy: one_file.Policy, count: int, *, using: torch.Generator) -> Prefix:
+    with torch.no_grad():
+        return policy.see(observation(count, using=using))
 
 
 @pytest.mark.slow
@@ -53,15 +70,13 @@ def test_the_one_file_runs_and_both_terms_reach_the_gradient() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if re.match(r"\s+\d+\s", line)]
-    assert [row[0] for row in rows] == ["1", "2", "3"]
-    # iteration, success, |grad RL|, |beta grad SFT|, real loss, ...; in the first only the critic learns
-    assert [float(figure) for figure in rows[0][2:4]] == [0.0, 0.0]
-    assert all(float(figure) > 0 for row in rows[1:] for figure in row[2:5])
-    reports = re.findall(
-        r"success in the twin ([\d.]+), in the stand-in ([\d.]+); held-out real loss ([\d.]+)", done.stdout
-    )
-    assert len(reports) == 3  # untrained, after Stage I, after Stage II
+    assert [line.split()[0] for line in done.stdout.splitlines() if re.match(r"\s+\d+\s", line)] == ["1", "2", "3"]
+    # only printed when the gradient was seen to be the sum of the two
+    norms = re.findall(r"gradient norms of the first update: RL ([\d.]+), beta SFT ([\d.]+)", done.stdout)
+    assert len(norms) == 1
+    assert min(float(norm) for norm in norms[0]) > 0
+    reports = re.findall(r"success in the twin ([\d.]+), in the stand-in ([\d.]+)", done.stdout)
+    assert len(reports) == 3  # pretrained, after Stage I, after Stage II
 
 
 def test_its_advantages_are_the_packages() -> None:
@@ -89,7 +104,7 @@ def test_its_log_probability_is_the_packages() -> None:
     chain, mean = drawn(3, one_file.K + 1, one_file.H, one_file.A, using=using), drawn(*shape, using=using)
     std = 0.05 + torch.rand(shape, generator=using)
     counts = one_file.STOCHASTIC_HA
-    assert counts.sum() == one_file.EXECUTED * one_file.A
+    assert counts.sum() == one_file.EXECUTED * one_file.ACTION
     ours = one_file.chain_log_prob(chain, mean, std, counts)
     torch.testing.assert_close(ours, flow.chain_log_prob(chain, mean, std, counts))
 
@@ -115,25 +130,61 @@ def test_its_ppo_loss_is_the_packages() -> None:
     torch.testing.assert_close(kl, theirs.kl)
 
 
-def test_a_drawn_chain_is_scored_as_it_was_drawn() -> None:
-    using, policy = generator(), small_policy()
-    seen, noise = features(policy, 6, using=using), drawn(6, one_file.H, one_file.A, using=using)
-    chain, log_prob = one_file.walk(policy, seen, noise, lambda _k, mean, std: mean + std * torch.randn_like(mean))
+def test_its_supervised_loss_of_demonstrations_is_the_packages(policy: one_file.Policy) -> None:
+    batch = demonstrations(5, using=generator())
+    base = base_policy(one_file.BASE)
+    base.config = replace(base.config, flow_copies=one_file.FLOW_COPIES)
+    with torch.no_grad():
+        prefix, chunks = policy.see(batch.observation), one_file.chunks_of(policy, batch)
+        ours = one_file.sft_loss(policy, prefix, chunks, generator=generator())
+        theirs = base.loss(batch, generator=generator()).mean()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_without_noise_it_acts_as_the_package_does(policy: one_file.Policy) -> None:
+    using = generator()
+    seen, noise = observation(3, using=using), drawn(3, one_file.H, one_file.A, using=using)
+    with torch.no_grad():
+        chain, _ = one_file.walk(policy, policy.see(seen), noise, lambda _k, mean, _std: mean)
+        theirs = base_policy(one_file.BASE).sample(seen, explore=False, generator=using, noise=noise)
+    ours = torch.from_numpy(one_file.actions_of(policy, chain))
+    torch.testing.assert_close(ours, theirs.action[:, : one_file.EXECUTED])
+
+
+def test_a_drawn_chain_is_scored_as_it_was_drawn(policy: one_file.Policy) -> None:
+    using = generator()
+    seen, noise = seen_by(policy, 6, using=using), drawn(6, one_file.H, one_file.A, using=using)
+    z = drawn(one_file.K, 6, one_file.H, one_file.A, using=using)
+    chain, log_prob = one_file.walk(policy, seen, noise, lambda k, mean, std: mean + std * z[k])
     again, scored = one_file.walk(policy, seen, noise, lambda k, _mean, _std: chain[:, k + 1])
     torch.testing.assert_close(scored, log_prob, rtol=0, atol=0)
     torch.testing.assert_close(again, chain, rtol=0, atol=0)
 
 
-def test_a_real_term_that_is_left_out_of_the_loss_is_noticed() -> None:
-    using, policy = generator(), small_policy()
-    actor, seen = policy.actor_parameters(), features(policy, 4, using=using)
-    chunk = drawn(4, one_file.H, one_file.A, using=using)
-    demos = {"chunk": chunk, "counts": torch.ones_like(chunk, dtype=torch.bool)}
-    chain, log_prob = one_file.walk(policy, seen, chunk, lambda _k, mean, std: mean + std)
+def test_stage_two_leaves_the_prefix_alone_and_reaches_all_the_rest(policy: one_file.Policy) -> None:
+    using = generator()
+    batch = demonstrations(4, using=using)
+    with torch.no_grad():
+        prefix = policy.see(batch.observation)
+    _, log_prob = one_file.walk(policy, prefix, drawn(4, one_file.H, one_file.A, using=using), partial(_shifted, 0.1))
+    real = one_file.sft_loss(policy, prefix, one_file.chunks_of(policy, batch), generator=using)
+    (log_prob.mean() + real + policy.value(prefix).mean()).backward()
+    reached = {name for name, p in policy.named_parameters() if p.grad is not None}
+    learns = {id(p) for p in [*policy.actor_parameters(), *policy.critic_parameters()]}
+    assert reached == {name for name, p in policy.named_parameters() if id(p) in learns}
+    assert not any("paligemma." in name or "grounding" in name for name in reached)
+
+
+def test_a_real_term_that_is_left_out_of_the_loss_is_noticed(policy: one_file.Policy) -> None:
+    using, actor = generator(), policy.actor_parameters()
+    batch = demonstrations(4, using=using)
+    with torch.no_grad():
+        seen, noise = policy.see(batch.observation), drawn(4, one_file.H, one_file.A, using=using)
+        chain, log_prob = one_file.walk(policy, seen, noise, partial(_shifted, 1.0))
     for is_left_out in (False, True):
-        _, scored = one_file.walk(policy, seen, chunk, lambda k, _mean, _std: chain[:, k + 1].detach())
-        rl, _ = one_file.ppo_loss(scored, log_prob.detach(), torch.tensor([1.0, -1.0, 0.5, 2.0]))
-        sft = one_file.sft_loss(policy, seen, demos, generator=using)
+        _, scored = one_file.walk(policy, seen, noise, lambda k, _mean, _std: chain[:, k + 1])
+        rl, _ = one_file.ppo_loss(scored, log_prob, torch.tensor([1.0, -1.0, 0.5, 2.0]))
+        sft = one_file.sft_loss(policy, seen, one_file.chunks_of(policy, batch), generator=using)
         apart = one_file.gradients_apart(rl, one_file.BETA * sft, actor)
         policy.zero_grad()
         (rl if is_left_out else rl + one_file.BETA * sft).backward()
@@ -143,3 +194,7 @@ def test_a_real_term_that_is_left_out_of_the_loss_is_noticed() -> None:
         else:
             norms = one_file.require_sum(actor, apart)
             assert min(norms) > 0
+
+
+def _shifted(by: float, _k: int, mean: Tensor, std: Tensor) -> Tensor:
+    return mean + by * std

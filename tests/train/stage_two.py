@@ -22,7 +22,7 @@ def config(**changes: object) -> RLConfig:
 def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
     """Return Stage II of a tiny policy in a world of arithmetic."""
     policy, world = tiny(), world or CountingWorld()
-    policy.set_trainable(cfg.trainable)
+    cfg.compute.prepare(policy, cfg.trainable)
     real = RealTerm(policy, demonstrations(), batch_size=cfg.sft_batch_size, jitter=None, seed=0) if cfg.beta else None
     if cfg.algo == "grpo":
         return StageTwo(policy, GroupCollector(world, group_size=cfg.group_size, starts=start), real, cfg)
@@ -35,7 +35,7 @@ def gradients(two: StageTwo) -> list[torch.Tensor]:
     data, _ = two._learnable(experience)
     two.generator.manual_seed(5)
     loss = two.loss(data)
-    two.optimiser.zero_grad(set_to_none=True)
+    two.optimiser.zero_grad()
     loss.total.backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in two.actor]
 

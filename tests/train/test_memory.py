@@ -83,9 +83,14 @@ def test_weights_gradients_and_optimiser_are_exact(part: Trainable, precision: s
     assert (need.weights, need.gradients, need.optimiser) == (weights + masters, gradients, moments)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}])
-@pytest.mark.parametrize("part", ["all", "expert", "lora"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "part", "options"),
+    [
+        *((size, part, {}) for size in SIZES for part in ("all", "expert", "lora")),
+        *(("nano", part, {"gradient_checkpointing": True}) for part in ("all", "expert")),
+        *(("pi0", part, {"precision": "bfloat16"}) for part in ("all", "lora")),
+    ],
+)
 def test_the_peak_of_a_step_is_foreseen(size: str, part: Trainable, options: dict) -> None:
     asked = load(SIZES[size], part, **options)
     policy = real(asked)
@@ -177,7 +182,7 @@ def test_attention_is_itself_again_afterwards() -> None:
 def test_full_training_at_full_size_is_refused_on_a_machine_of_24_gb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "usable_bytes", lambda _: int(0.95 * 24e9))
     with pytest.raises(DoesNotFitError) as caught:
-        require_fits("sft", load(pi05_base(), samples=8))
+        require_fits("sft", Load(policy=pi05_base(), trainable="all", compute=ComputeConfig(), samples=8))
     said = str(caught.value)
     assert "\n" not in said
     assert "sft needs" in said
@@ -190,14 +195,14 @@ def test_full_training_at_full_size_is_refused_on_a_machine_of_24_gb(monkeypatch
 def test_the_advice_is_true(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = load(pi05_nano(), samples=64)
     monkeypatch.setattr(fits, "usable_bytes", lambda _: needs(load(pi05_nano(), samples=8)).total)
-    with pytest.raises(DoesNotFitError, match=r"It would fit with .*--batch-size 8 \(0\.\d GB\)"):
+    with pytest.raises(DoesNotFitError, match=r"It would fit with .*--batch-size 8 \(\d+ MB\)"):
         require_fits("sft", asked)
     require_fits("sft", replace(asked, samples=8))
     assert "total" in capsys.readouterr().err
 
 
 def test_several_options_are_named_where_none_is_enough_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = load(pi05_nano(), "lora", samples=64)
+    asked = load(pi05_nano(), "lora", samples=1)
     cheap = replace(asked.compute, precision="bfloat16", gradient_checkpointing=True, prefix_cache_gb=0.0)
     monkeypatch.setattr(fits, "usable_bytes", lambda _: needs(replace(asked, compute=cheap)).total)
     with pytest.raises(DoesNotFitError, match=r"fit with --precision bfloat16 --gradient-checkpointing \(.* alone: "):
@@ -207,13 +212,13 @@ def test_several_options_are_named_where_none_is_enough_alone(monkeypatch: pytes
 def test_where_nothing_helps_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "usable_bytes", lambda _: 1000)
     with pytest.raises(DoesNotFitError, match="Nothing makes it fit here"):
-        require_fits("rl", replace(load(pi05_tiny()), decisions=8, real_frames=9))
+        require_fits("rl", replace(load(pi05_tiny()), real_frames=9))
 
 
 def test_a_stage_that_is_small_beside_the_machine_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     require_fits("sft", load(pi05_tiny(), samples=2))
     said = capsys.readouterr().err
-    assert said.startswith("memory: sft needs 0.0 GB of ")
+    assert said.startswith("memory: sft needs 1 MB of ")
     assert said.count("\n") == 1
 
 

@@ -192,7 +192,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"beta": -0.1}, "beta must be 0 or more, got -0.1"), ({"clip": 2.0}, "clip"), ({"epochs": 0}, "epochs")],
+    [({"beta": -0.1}, "beta must be 0 or more"), ({"clip": 2.0}, "clip"), ({"epochs": 0}, "epochs")],
 )
 def test_bad_numbers_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -236,7 +236,7 @@ def chunk_of(
     )
     with torch.inference_mode():
         sample = policy.sample(seen, explore=False, generator=torch.Generator().manual_seed(0), noise=noise)
-    return sample.action[:, : policy.executed].numpy()
+    return sample.action[:, : policy.executed].cpu().numpy()
 
 
 def shifts_m(facts: Facts, e: int, start: InitialState) -> dict[str, tuple[float, float]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +227,11 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
+    require_fits("rl", rl_load(policy_config(start), dataset, config))
     policy = open_policy(start)
     require_data_fits(policy, [dataset] if dataset else [])
     require_world_fits(policy, task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt"))
-    policy.set_trainable(config.trainable)
+    config.compute.prepare(policy, config.trainable)
     with make_world(
         task_name,
         domain="twin",
@@ -246,6 +247,21 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
             figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach)
     figures = figures | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def rl_load(policy: PiConfig, real: Dataset | None, config: RLConfig) -> Load:
+    """Return what an update of Stage II computes and what the stage keeps."""
+    return Load(
+        policy=replace(policy, exploration=config.exploration.resolved(), value_from=config.value_from),
+        trainable=config.trainable,
+        compute=config.compute,
+        samples=config.sft_batch_size if real is not None else 0,
+        decisions=config.minibatch,
+        envs=config.num_envs,
+        experience=config.num_envs * config.decisions,
+        real_frames=len(real.action) if real is not None else 0,
+        ema=config.ema > 0,
+    )
 
 
 def collector(world: World, config: RLConfig) -> Collector | GroupCollector:
@@ -269,6 +285,7 @@ def real_term(policy: PiPolicy, dataset: Dataset | None, config: RLConfig) -> Re
         batch_size=config.sft_batch_size,
         jitter=ColourJitter(),
         seed=config.seed,
+        cache_bytes=config.compute.prefix_cache_bytes,
     )
 
 

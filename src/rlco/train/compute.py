@@ -26,7 +26,7 @@ class ComputeConfig:
     gradient_checkpointing: bool = False
     """Keep no activations inside the layers, compute them again in the backward pass."""
     compile: bool = False
-    """Compile prefix and expert: minutes at the first step, then less time at full size."""
+    """Compile the layers: minutes at the first step, then less time at full size on an accelerator."""
     prefix_cache_gb: float = 4.0
     """Prefixes of real frames, and those of Stage II's experience, are kept while each fits in this many GB."""
 
@@ -49,6 +49,8 @@ class ComputeConfig:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
         policy.to(self.device)
         self.arrange(policy, trainable)
+        if self.compile:
+            policy.network.compile_layers()
 
     def arrange(self, policy: PiPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` into its form, where it is."""

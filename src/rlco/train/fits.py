@@ -14,7 +14,6 @@ from rlco.train.memory import Load, Needs, needs
 
 USABLE = 0.95
 """Share of the free memory that a stage may plan with: no allocator fills it to the last byte."""
-_GB = 1e9
 _FEW = 0.25
 """A stage below this share of the usable memory says so in one line."""
 
@@ -39,9 +38,10 @@ def require_fits(stage: str, load: Load) -> None:
             _line(stage, need, usable) if need.total < _FEW * usable else _table(stage, need, usable), file=sys.stderr
         )
         return
-    parts = ", ".join(f"{name} {_gb(size)}" for name, size in _parts(need))
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in _parts(need))
+    print(f"memory: {stage} does not fit; trying what would", file=sys.stderr)
     raise DoesNotFitError(
-        f"{stage} needs {_gb(need.total)} GB of memory ({parts}), {_gb(usable)} GB are free. {_advice(load, usable)}"
+        f"{stage} needs {_size(need.total)} of memory ({parts}), {_size(usable)} are free. {_advice(load, usable)}"
     )
 
 
@@ -120,14 +120,14 @@ def combinations(load: Load) -> list[Change]:
 def _advice(load: Load, usable: int) -> str:
     """Return a sentence that names what fits, tried out: single changes, or several where none is enough."""
     tried = [(change.flags, needs(change.load).total) for change in alternatives(load)]
-    short = ", ".join(f"{flags} ({_gb(total)} GB)" for flags, total in tried if total > usable)
+    short = ", ".join(f"{flags} ({_size(total)})" for flags, total in tried if total > usable)
     fitting = [(flags, total) for flags, total in tried if total <= usable]
     if not fitting:
         several = ((change.flags, needs(change.load).total) for change in combinations(load))
         fitting = [next(((flags, total) for flags, total in several if total <= usable), ("", 0))]
     if fitting == [("", 0)]:
         return f"Nothing makes it fit here. Not enough: {short}, nor all of them together."
-    would = " or ".join(f"{flags} ({_gb(total)} GB)" for flags, total in fitting)
+    would = " or ".join(f"{flags} ({_size(total)})" for flags, total in fitting)
     return f"It would fit with {would}." + f" Not enough alone: {short}." * bool(short)
 
 
@@ -138,12 +138,12 @@ def _parts(need: Needs) -> Iterator[tuple[str, int]]:
 
 
 def _line(stage: str, need: Needs, usable: int) -> str:
-    return f"memory: {stage} needs {_gb(need.total)} GB of {_gb(usable)} GB"
+    return f"memory: {stage} needs {_size(need.total)} of {_size(usable)}"
 
 
 def _table(stage: str, need: Needs, usable: int) -> str:
-    rows = [f"  {name:<12}{size / _GB:>8.1f}" for name, size in _parts(need)]
-    return "\n".join([f"memory: {stage} [GB]", *rows, f"  {'total':<12}{need.total / _GB:>8.1f} of {_gb(usable)}"])
+    rows = [f"  {name:<12}{_size(size):>9}" for name, size in _parts(need)]
+    return "\n".join([f"memory: {stage}", *rows, f"  {'total':<12}{_size(need.total):>9} of {_size(usable)}"])
 
 
 def _upwards(base: Path, path: str) -> Iterator[Path]:
@@ -168,5 +168,5 @@ def _room(folder: Path, limit: str, usage: str) -> list[int]:
     return [int(most) - used + int(statistics.get("inactive_file", 0))]
 
 
-def _gb(size: int) -> str:
-    return f"{size / _GB:.1f}"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

@@ -225,7 +225,7 @@ def _loss(policy: PiPolicy, load: Load, prefix: Prefix) -> Tensor:
         given = _encoded(policy, load, load.decisions) if policy.prefix_trains else _rows(prefix, load.decisions)
         steps = 1 if config.exploration.draws_one_step else config.denoise_steps
         log_prob = _walk(policy, given, load.decisions, steps=steps)
-        value = policy.value_head(given.summary, torch.zeros(load.decisions, STATE_DIM))
+        value = policy.value_head(policy.critic_input(given), torch.zeros(load.decisions, STATE_DIM))
         loss = loss + log_prob.mean() + value.mean()
     return loss
 

@@ -17,6 +17,7 @@ from rlco.core.rng import seed_of
 from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Actor, Experience
 from rlco.train.advantages import JUDGES
+from rlco.train.beta import Beta
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -24,7 +25,9 @@ from rlco.train.checkpoints import (
     require_finite,
     save_training_state,
 )
+from rlco.train.ema import Ema
 from rlco.train.log import MetricsLog, last_figures
+from rlco.train.optimiser import MasterAdamW
 from rlco.train.real_term import RealTerm
 from rlco.train.rl_config import RLConfig
 
@@ -88,27 +91,32 @@ class StageTwo:
         policy.set_exploration(
             config.exploration, value_from=config.value_from, seed=seed_of(config.seed, "stage-two", "heads")
         )
+        policy.most_prefix_bytes = config.compute.prefix_cache_bytes / (config.num_envs * config.decisions)
         self.iteration = 0
         self.gradient_samples = 0
         self.policy_updates = 0
         self.generator = torch.Generator().manual_seed(seed_of(config.seed, "stage-two"))
         self.actor = policy.actor_parameters()
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": self.actor, "lr": config.lr},
-                {"params": policy.critic_parameters(), "lr": config.value_lr},
-            ],
+        self.optimiser = MasterAdamW(
+            [(self.actor, config.lr), (policy.critic_parameters(), config.value_lr)],
             betas=(0.9, 0.99),
             weight_decay=0.0,
-            fused=True,
         )
+        weights = self.optimiser.weights()
+        self.ema = Ema(self.actor, weights, decay=config.ema, warm_up=config.ema_warmup) if config.ema else None
+        learning = config.iterations - config.warmup_iterations
+        self.beta = Beta(config.beta, config.beta_control, iterations=learning)
 
     def iterate(self) -> dict[str, float]:
         """Run one iteration and return its figures."""
         start = time.perf_counter()
         experience = self.collector.collect(self.policy, decisions=self.config.decisions, generator=self.generator)
         collected = time.perf_counter()
+        if self.real_term is not None:
+            self.beta.begin(self.real_term.mean_loss)
         figures = self._update(experience)
+        if not self._is_warm and self.real_term is not None and "rl/loss_sft" in figures:
+            figures |= self.beta.observe(figures["rl/loss_sft"])
         self.iteration += 1
         rollout = experience.rollout
         finished = max(experience.finished, 1)
@@ -119,6 +127,7 @@ class StageTwo:
             "rl/episode_steps": experience.mean_length,
             "rl/reward": float(rollout.reward.mean()),
             "rl/gradient_samples": self.gradient_samples,
+            "rl/lr": self.optimiser.param_groups[0]["lr"],
             "time/collect_s": collected - start,
             "time/update_s": time.perf_counter() - collected,
         }
@@ -134,7 +143,7 @@ class StageTwo:
         if config.algo == "ppo":
             critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
         sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else nothing
-        total = critic if self._is_warm else rl + config.beta * sft + critic
+        total = critic if self._is_warm else rl + self.beta.value * sft + critic
         return StageLoss(rl=rl, sft=sft, critic=critic, total=total, ppo=ppo, evaluation=evaluation)
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,6 +151,8 @@ class StageTwo:
         return {
             "policy": self.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "beta": self.beta.state_dict(),
             "generator": self.generator.get_state(),
             "real_term": self.real_term.generator.bit_generator.state if self.real_term else None,
             "collector": self.collector.state_dict(),
@@ -153,6 +164,9 @@ class StageTwo:
         """Continue after ``state['step']`` iterations."""
         self.policy.load_state_dict(state["policy"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.beta.load_state_dict(state["beta"])
         self.generator.set_state(state["generator"])
         if self.real_term is not None:
             self.real_term.generator.bit_generator.state = state["real_term"]
@@ -160,6 +174,11 @@ class StageTwo:
         self.gradient_samples = state["gradient_samples"]
         self.policy_updates = state["policy_updates"]
         self.iteration = state["step"]
+
+    def finish(self) -> None:
+        """End with the averaged weights, where there are any: call it once, after the last iteration."""
+        if self.ema is not None:
+            self.ema.adopt()
 
     @property
     def _is_warm(self) -> bool:
@@ -208,22 +227,25 @@ class StageTwo:
 
     def _first(self, loss: StageLoss) -> dict[str, float]:
         """Return what is measured once an iteration, before its first update: the ratio, both gradient norms."""
-        norms = {"rl": loss.rl} | ({"sft": self.config.beta * loss.sft} if self.real_term is not None else {})
+        norms = {"rl": loss.rl} | ({"sft": self.beta.value * loss.sft} if self.real_term is not None else {})
         figures = {f"rl/grad_norm_{name}": _gradient_norm(term, self.actor) for name, term in norms.items()}
         return figures | {"rl/first_ratio_error": float(loss.ppo.ratio_error)}
 
     def _step(self, loss: StageLoss, samples: int) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(self.actor, self.config.clip_grad)
+        norm = self.optimiser.clip(self.config.clip_grad)
         require_finite(norm, dump={"gradient_norm": norm})
-        if not self._is_warm:
-            self.policy_updates += 1
-            share = self.policy_updates / max(self.config.lr_warmup, 1)
-            self.optimiser.param_groups[0]["lr"] = self.config.lr * min(1.0, share)
+        if self._is_warm:
+            self.optimiser.step()
+            return
+        rate = self.config.rate(self.policy_updates, iteration=self.iteration)
+        self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.step()
-        if not self._is_warm:
-            self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
+        if self.ema is not None:
+            self.ema.update()
+        self.policy_updates += 1
+        self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
 
 
 def run_rl(
@@ -250,6 +272,7 @@ def run_rl(
                 save_training_state(folder, step, stage.state_dict())
             if progress is not None:
                 progress(step, config.iterations)
+    stage.finish()
     return figures
 
 

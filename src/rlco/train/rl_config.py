@@ -9,6 +9,11 @@ from rlco.algos.flow import TrustRegion
 from rlco.algos.gae import DiscountPer
 from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration
+from rlco.policies.pi.policy import Trainable
+from rlco.train.beta import BetaControl
+from rlco.train.compute import ComputeConfig, require_trainable
+from rlco.train.ema import require_decay
+from rlco.train.schedule import Schedule, learning_rate, require_schedule
 
 Algorithm = Literal["ppo", "grpo"]
 _POSITIVE = (
@@ -19,7 +24,6 @@ _CHOICES = {
     "algo": get_args(Algorithm),
     "value_from": get_args(ValueFrom),
     "discount_per": get_args(DiscountPer),
-    "trainable": ("all", "expert"),
     "reward": ("sparse", "dense"),
 }
 
@@ -32,7 +36,8 @@ class RLConfig:
     num_envs: int = 64
     decisions: int = 12
     """Per environment and iteration. GRPO plays as many whole episodes as fit in."""
-    trainable: Literal["all", "expert"] = "expert"
+    trainable: Trainable = "expert"
+    """What learns: everything, the action expert, or adapters. The heads of reinforcement learning always do."""
     algo: Algorithm = "ppo"
     """ppo: a critic tells how much better than expected; grpo: the other episodes from the same start do."""
     group_size: int = 8
@@ -41,7 +46,8 @@ class RLConfig:
     value_from: ValueFrom = "prefix"
     """What the critic reads: the prefix's outputs, or the action expert's at t = 1 on a chunk of zeros."""
     beta: float = 1.0
-    """Weight of the supervised loss on the real demonstrations; 0 is plain RL."""
+    """Weight of the supervised loss on the real demonstrations, at first; 0 is plain RL."""
+    beta_control: BetaControl = field(default_factory=BetaControl)
     sft_batch_size: int = 128
     """Real samples per update, whatever the PPO minibatch."""
     epochs: int = 2
@@ -60,20 +66,33 @@ class RLConfig:
     lr: float = 1e-4
     lr_warmup: int = 0
     """Updates in which the policy's rate rises to ``lr``: Adam's first steps are as long as its rate everywhere."""
+    lr_schedule: Schedule = "constant"
+    """Of the policy's rate over the iterations; the critic's is constant."""
+    lr_floor: float = 0.1
+    """Share of ``lr`` that the cosine ends at."""
+    ema: float = 0.0
+    """Decay of the policy's moving average, which is then what is kept; 0 keeps the last weights."""
+    ema_warmup: bool = True
+    """Average over less in the first updates."""
     value_lr: float = 1e-3
     clip_grad: float = 1.0
     critic_warmup: int = 1
     """First iterations in which only the critic learns; GRPO has none."""
     reward: Literal["sparse", "dense"] = "sparse"
     """``sparse``: an episode ends at success; ``dense``: it goes on to the clock, for success pays at every step."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     save_every: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
             _require(self, name, f"one of {', '.join(known)}", getattr(self, name) in known)
-        for name in ("beta", "lr_warmup"):
-            _require(self, name, "0 or more", getattr(self, name) >= 0)
+        self.beta_control.require(self.beta)
+        require_trainable("RLConfig", self.trainable)
+        require_schedule("RLConfig", self.lr_schedule, self.lr_floor)
+        if self.ema:
+            require_decay("RLConfig.ema", self.ema)
+        _require(self, "lr_warmup", "0 or more", self.lr_warmup >= 0)
         for name in _POSITIVE:
             _require(self, name, "above 0", getattr(self, name) > 0)
         for name in ("discount", "lam"):
@@ -96,6 +115,18 @@ class RLConfig:
     def warmup_iterations(self) -> int:
         """Return the first iterations in which only the critic learns."""
         return self.critic_warmup if self.algo == "ppo" else 0
+
+    def rate(self, update: int, *, iteration: int) -> float:
+        """Return the policy's learning rate of its ``update`` (0-based) in ``iteration`` (0-based)."""
+        learning = self.iterations - self.warmup_iterations
+        return learning_rate(
+            update,
+            peak=self.lr,
+            schedule=self.lr_schedule,
+            progress=(iteration - self.warmup_iterations) / max(learning, 1),
+            warmup_steps=self.lr_warmup,
+            floor=self.lr_floor,
+        )
 
     @property
     def gradient_samples(self) -> int:

@@ -5,6 +5,7 @@ Letters: B batch, N flow copies, K denoising steps, H horizon, A padded action d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -44,6 +45,8 @@ class PiPolicy(nn.Module):
         self.interface = interface
         self.codec = interface.codec
         self.preprocessor = Preprocessor(config, interface)
+        self.most_prefix_bytes: float = math.inf
+        """A trace keeps the prefix of a decision where nothing in it learns and it is not larger than this."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = PiNetwork(config) if network is None else network
@@ -161,7 +164,7 @@ class PiPolicy(nn.Module):
             chain = euler_chain(start.to(device), self._flow(prefix), time=self._grid())
             log_prob, trace = chain.new_zeros(len(chain)), {"chain": chain}
         trace["time"] = self._grid().expand(len(observation), -1)
-        if not self.prefix_trains:
+        if not self.prefix_trains and _bytes_of_one(prefix) <= self.most_prefix_bytes:
             trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
         return Sample(
             action=self.codec.action.undo(trace["chain"][:, -1, :, :ACTION_DIM]),
@@ -271,9 +274,10 @@ class PiPolicy(nn.Module):
     def _value(self, prefix: Prefix, observation: Observation) -> Float[Tensor, " B"]:
         """Return V(s): one function for rollout, bootstrap and training, of the observation alone."""
         state = self.codec.state.do(observation.state).clamp(-1.5, 1.5)
-        return self.value_head(self._critic_input(prefix), state.to(self.device))
+        return self.value_head(self.critic_input(prefix), state.to(self.device))
 
-    def _critic_input(self, prefix: Prefix) -> Float[Tensor, "B features"]:
+    def critic_input(self, prefix: Prefix) -> Float[Tensor, "B features"]:
+        """Return what the critic reads beside the state: the prefix's outputs, or the expert's on a chunk of zeros."""
         if self.config.value_from == "prefix":
             return prefix.summary
         # averaged over the sampled chain, the features would depend on its noise: V would be no function of the state
@@ -297,3 +301,7 @@ class PiPolicy(nn.Module):
 
 def _noise_range(exploration: FlowExploration) -> tuple[tuple[float, float], float]:
     return exploration.std_bounds, exploration.std_start
+
+
+def _bytes_of_one(prefix: Prefix) -> int:
+    return sum(getattr(prefix, name).nbytes for name in _PREFIX_KEYS) // len(prefix.summary)
