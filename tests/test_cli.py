@@ -167,3 +167,15 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     from rlco import __version__
 
     assert run(capsys, "--version") == (OK, f"rlco {__version__}\n", "")
+
+
+def test_a_help_text_that_nobody_reads_to_its_end_is_no_fault() -> None:
+    first_line = subprocess.run(
+        f"{sys.executable} -c 'from rlco.cli import main; raise SystemExit(main())' tasks --help | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert first_line.stdout.startswith("usage: rlco tasks")
+    assert first_line.stderr == ""

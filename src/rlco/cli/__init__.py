@@ -87,17 +87,24 @@ def run_command(name: str, words: Sequence[str], *, is_debug: bool) -> int:
         command = parse(name, words)
     except SystemExit as exit_:
         return OK if exit_.code in (0, None) else complain(f"{name}: {exit_.code}", code=BAD_USAGE)
+    except BrokenPipeError:
+        return hang_up()
     try:
         return command.run() or OK
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    except BrokenPipeError:
+        return hang_up()
     except KeyboardInterrupt:
         return complain("Stopped. The same command again goes on from what is on disk.", code=FAILED)
     except Exception as error:
         if is_debug or not is_for_user(error):
             raise
         return complain(error, code=FAILED)
+
+
+def hang_up() -> int:
+    """Write to nobody: the reader of a pipe, such as head, has seen enough. Return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
 
 
 def parse(name: str, words: Sequence[str]) -> Command:

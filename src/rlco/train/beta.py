@@ -17,7 +17,7 @@ BetaMode = Literal["constant", "linear", "cosine", "constraint"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BetaControl:
-    """How beta moves from its first value, once an iteration. The names are those of the command line's flags."""
+    """How beta moves from its first value, once an iteration."""
 
     beta_mode: BetaMode = "constant"
     """``linear`` or ``cosine`` from beta to beta_end over the iterations; ``constraint``: see ``sft_tolerance``."""
