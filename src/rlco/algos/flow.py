@@ -101,9 +101,11 @@ def chain_log_prob(
     """
     z = (chain[:, 1:] - mean) / std
     density = -0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)
-    steps, entries = mean.shape[1], int(counts.sum())
-    terms = {"sum": 1, "mean-steps": steps, "mean": steps * entries}
-    return (density * counts).sum((1, 2, 3)) / terms[reduction]
+    total = (density * counts).sum((1, 2, 3))
+    if reduction == "sum":
+        return total
+    steps = mean.shape[1]
+    return total / (steps if reduction == "mean-steps" else steps * counts.sum())
 
 
 def chain_entropy(std: Float[Tensor, "B K H A"], counts: Bool[Tensor, "H A"]) -> Float[Tensor, " B"]:
