@@ -9,7 +9,9 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from rlco.policies.checkpoint import base_policy
 from rlco.policies.pi.network import Prefix
 
 ROOT = Path(__file__).parents[1]
+gae_of_the_file = one_file.gae
 
 
 def generator() -> torch.Generator:
@@ -154,11 +157,79 @@ def test_without_noise_it_acts_as_the_package_does(policy: one_file.Policy) -> N
 def test_a_drawn_chain_is_scored_as_it_was_drawn(policy: one_file.Policy) -> None:
     using = generator()
     seen, noise = seen_by(policy, 6, using=using), drawn(6, one_file.H, one_file.A, using=using)
-    z = drawn(one_file.K, 6, one_file.H, one_file.A, using=using)
-    chain, log_prob = one_file.walk(policy, seen, noise, lambda k, mean, std: mean + std * z[k])
+    z, draws = drawn(one_file.K, 6, one_file.H, one_file.A, using=using), []
+
+    def draw(k: int, mean: Tensor, std: Tensor) -> Tensor:
+        draws.append(mean + std * z[k])
+        return draws[-1]
+
+    chain, log_prob = one_file.walk(policy, seen, noise, draw)
+    counts = one_file.STOCHASTIC_HA
+    torch.testing.assert_close(chain[:, 1:, counts], torch.stack(draws, 1)[:, :, counts], rtol=0, atol=0)
     again, scored = one_file.walk(policy, seen, noise, lambda k, _mean, _std: chain[:, k + 1])
     torch.testing.assert_close(scored, log_prob, rtol=0, atol=0)
     torch.testing.assert_close(again, chain, rtol=0, atol=0)
+
+
+def test_noise_and_critic_carry_no_gradient_into_what_they_read(policy: one_file.Policy) -> None:
+    seen = seen_by(policy, 2, using=generator())
+    features = drawn(2, one_file.H, 128, using=generator()).requires_grad_()
+    summary = seen.summary.clone().requires_grad_()
+    (policy.std(features).sum() + policy.value(replace(seen, summary=summary)).sum()).backward()
+    assert features.grad is None
+    assert summary.grad is None
+
+
+class ScriptedWorld:
+    """Environment 0 succeeds in the first chunk, 1 runs out of time in the second; every picture is another."""
+
+    num_envs = 3
+
+    def __init__(self) -> None:
+        self.using, self.decisions = generator(), 0
+        self.shown: list[Observation] = []
+
+    def show(self, kept: np.ndarray | None = None) -> dict[str, Any]:
+        new = observation(self.num_envs, using=self.using)
+        if kept is not None:  # what has not ended is seen as before
+            new.image[torch.from_numpy(kept)] = self.shown[-1].image[torch.from_numpy(kept)]
+            new.state[torch.from_numpy(kept)] = self.shown[-1].state[torch.from_numpy(kept)]
+        self.shown.append(new)
+        return {"image": new.image.numpy(), "state": new.state.numpy(), "instruction": list(new.instruction)}
+
+    def reset(self, *, mask: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.show(None if mask is None else ~mask), {}
+
+    def step_chunk(self, actions: np.ndarray) -> tuple[Any, ...]:
+        assert actions.shape == (self.num_envs, one_file.EXECUTED, 7)
+        won, late = (np.zeros((self.num_envs, one_file.EXECUTED), dtype=bool) for _ in range(2))
+        won[0, 2], late[1, 3] = self.decisions == 0, self.decisions == 1
+        self.decisions += 1
+        return self.show(), won.astype(np.float32), won, late, {"lost": np.zeros(self.num_envs, dtype=bool)}
+
+
+def test_an_episode_that_ends_is_judged_by_its_last_picture_and_the_next_begins_with_its_own(
+    policy: one_file.Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_file, "NUM_ENVS", 3)
+    monkeypatch.setattr(one_file, "DECISIONS", 3)
+    judged: list[tuple[Tensor, ...]] = []
+    monkeypatch.setattr(one_file, "gae", lambda *columns: judged.append(columns) or gae_of_the_file(*columns))
+    world: Any = ScriptedWorld()
+    with torch.no_grad():
+        seen = policy.see(one_file.look(world.reset()[0]))
+        prefix, decisions, after, _ = one_file.collect(world, policy, seen, generator=generator())
+        # shown: 0 at first, 1 after decision 0, 2 with the reset of 0, 3 after decision 1, 4 with that of 1, 5
+        value = [policy.value(policy.see(shown)) for shown in world.shown]
+    reward, was, following, terminated, truncated = judged[0]
+    torch.testing.assert_close(was, torch.stack([value[0], value[2], value[4]]))
+    torch.testing.assert_close(following, torch.stack([value[1], value[3], value[5]]))
+    assert terminated.nonzero().tolist() == [[0, 0]]
+    assert truncated.nonzero().tolist() == [[1, 1]]
+    assert reward.nonzero().tolist() == [[0, 0]]
+    torch.testing.assert_close(policy.value(prefix), was.flatten())
+    torch.testing.assert_close(policy.value(after), value[5])
+    torch.testing.assert_close(decisions.target, (gae_of_the_file(*judged[0]) + was).flatten())
 
 
 def test_stage_two_leaves_the_prefix_alone_and_reaches_all_the_rest(policy: one_file.Policy) -> None:

@@ -5,11 +5,11 @@ import torch
 
 from rlco.core.policy import Batch, Observation
 from rlco.policies.checkpoint import load_policy, policy_tensors, save_policy
-from rlco.policies.pi.adapters import LoraConfig, adapter_parameters, has_adapters
+from rlco.policies.pi.adapters import LoraConfig, Tower, adapter_parameters, has_adapters
 from rlco.policies.pi.policy import PiPolicy
 from tests.train.samples import tiny
 
-TOWERS = ("expert", "language", "both")
+TOWERS: tuple[Tower, ...] = ("expert", "language", "both")
 
 
 def observation(count: int = 3) -> Observation:
@@ -34,7 +34,7 @@ def losses(policy: PiPolicy) -> torch.Tensor:
     return policy.loss(batch(), generator=torch.Generator().manual_seed(0))
 
 
-def adapted(tower: str = "expert", *, mlp: bool = False, learnt: bool = True) -> PiPolicy:
+def adapted(tower: Tower = "expert", *, mlp: bool = False, learnt: bool = True) -> PiPolicy:
     """Return a policy with adapters; ``learnt`` ones change what it does."""
     policy, generator = tiny(), torch.Generator().manual_seed(3)
     policy.set_trainable("lora", lora=LoraConfig(lora_tower=tower, lora_rank=4, lora_alpha=6.0, lora_mlp=mlp))
@@ -45,13 +45,13 @@ def adapted(tower: str = "expert", *, mlp: bool = False, learnt: bool = True) ->
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_fresh_adapters_change_nothing(tower: str) -> None:
+def test_fresh_adapters_change_nothing(tower: Tower) -> None:
     assert torch.equal(losses(adapted(tower, learnt=False)), losses(tiny()))
 
 
 @pytest.mark.parametrize("mlp", [False, True])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_saved_policy_is_the_adapted_one_without_adapters(tower: str, mlp: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_a_saved_policy_is_the_adapted_one_without_adapters(tower: Tower, mlp: bool, tmp_path: Path) -> None:  # noqa: FBT001
     policy = adapted(tower, mlp=mlp)
     save_policy(tmp_path / "policy", policy, provenance={})
     loaded = load_policy(tmp_path / "policy")
@@ -66,7 +66,7 @@ def test_a_saved_policy_is_the_adapted_one_without_adapters(tower: str, mlp: boo
 
 @pytest.mark.parametrize("mlp", [False, True])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_checkpoint_has_the_names_and_shapes_of_one_without_adapters(tower: str, mlp: bool) -> None:  # noqa: FBT001
+def test_a_checkpoint_has_the_names_and_shapes_of_one_without_adapters(tower: Tower, mlp: bool) -> None:  # noqa: FBT001
     with_adapters, without = (policy_tensors(p) for p in (adapted(tower, mlp=mlp), tiny()))
     assert {k: v.shape for k, v in with_adapters.items()} == {k: v.shape for k, v in without.items()}
 
@@ -81,7 +81,7 @@ def test_the_merged_weight_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("tower", "mlp", "maps"), [("expert", False, 4), ("language", True, 7), ("both", True, 14)])
-def test_every_layer_of_the_tower_is_adapted(tower: str, mlp: bool, maps: int) -> None:  # noqa: FBT001
+def test_every_layer_of_the_tower_is_adapted(tower: Tower, mlp: bool, maps: int) -> None:  # noqa: FBT001
     layers = 2
     assert len(adapter_parameters(adapted(tower, mlp=mlp))) == 2 * maps * layers
 
@@ -104,7 +104,7 @@ def test_only_adapters_projections_and_heads_learn() -> None:
 
 
 @pytest.mark.parametrize(("tower", "trains"), [("expert", False), ("language", True), ("both", True)])
-def test_the_prefix_learns_only_where_something_upstream_of_it_does(tower: str, trains: bool) -> None:  # noqa: FBT001
+def test_the_prefix_learns_only_where_something_upstream_of_it_does(tower: Tower, trains: bool) -> None:  # noqa: FBT001
     assert adapted(tower).prefix_trains is trains
 
 
@@ -135,6 +135,7 @@ def test_adapters_stay_in_float32_beside_weights_of_16_bits_and_merge_without_ro
 def test_two_policies_of_one_seed_get_the_same_adapters_whatever_was_drawn_before() -> None:
     torch.manual_seed(1)
     first = adapter_parameters(adapted(learnt=False))
+    torch.manual_seed(2)
     state = torch.get_rng_state()
     second = adapter_parameters(adapted(learnt=False))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -397,3 +397,10 @@ def test_every_method_has_values_of_its_own_and_they_can_be_replaced() -> None:
     assert replace(REINFLOW, log_prob="sum").trust_region.clip == 0.2
     with pytest.raises(ValueError, match="unknown fields noise_params"):
         FlowExploration.from_json({"noise_params": [0.16, 0.12, 200]})
+
+
+def test_a_chain_that_was_drawn_without_exploration_is_not_scored() -> None:
+    policy = tiny()
+    sample = policy.sample(observation(), explore=False, generator=generator())
+    with pytest.raises(ValueError, match="drawn without exploration"):
+        policy.evaluate(observation(), sample.trace)

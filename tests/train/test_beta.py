@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rlco.train.beta import Beta, BetaControl, ascended
+from rlco.train.beta import Beta, BetaControl, BetaMode, ascended
 
 
 def values(start: float, control: BetaControl, *, iterations: int) -> list[float]:
@@ -88,7 +88,7 @@ def test_the_limit_is_measured_once_and_only_where_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("mode", ["linear", "cosine", "constraint"])
-def test_a_resumed_beta_goes_on_as_if_it_had_not_stopped(mode: str) -> None:
+def test_a_resumed_beta_goes_on_as_if_it_had_not_stopped(mode: BetaMode) -> None:
     control = BetaControl(beta_mode=mode)
     straight = Beta(1.0, control, iterations=6)
     straight.begin(lambda: 1.0)

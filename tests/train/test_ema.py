@@ -67,6 +67,8 @@ def test_sixteen_bit_parameters_are_averaged_in_float32() -> None:
 def test_a_saved_average_goes_on_as_if_it_had_not_stopped() -> None:
     weights = [nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(0))) for _ in range(2)]
     straight, stopped = (Ema([w], [w], decay=0.9) for w in weights)
+    for weight in weights:
+        moved(weight, 1.0)
     straight.update()
     stopped.update()
     fresh = Ema([weights[1]], [weights[1]], decay=0.9)

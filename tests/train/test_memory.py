@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ WIDE = replace(
 SIZES = {"nano": pi05_nano(), "wide": WIDE, "pi0": replace(WIDE, family="pi0", vision_depth=6, flow_copies=2)}
 
 
-def load(policy: PiConfig, part: Trainable = "all", *, samples: int = 8, **options: object) -> Load:
+def load(policy: PiConfig, part: Trainable = "all", *, samples: int = 8, **options: Any) -> Load:  # noqa: ANN401
     compute = ComputeConfig(lora=LoraConfig(lora_tower="both", lora_rank=4), **options)
     return Load(policy=policy, trainable=part, compute=compute, samples=samples)
 

@@ -98,7 +98,7 @@ def test_the_norm_is_that_of_float32_gradients_and_other_groups_are_left_alone()
     norm = torch.stack([g.norm() for g in gradients]).norm()
     assert optimiser.clip(1e-3).item() == pytest.approx(norm.item())
     assert torch.stack([w.grad.norm() for w in optimiser.weights(0) if w.grad is not None]).norm() < 1.01e-3
-    assert all(torch.equal(w.grad, g) for w, g in zip(optimiser.weights(1), others, strict=True))
+    assert all(w.grad is not None and torch.equal(w.grad, g) for w, g in zip(optimiser.weights(1), others, strict=True))
     assert all(p.grad is None for p in network.parameters())  # never both sets at once
 
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from rlco.data.augment import ColourJitter
-from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.pi.adapters import LoraConfig, Tower
 from rlco.policies.pi.policy import PiPolicy, Trainable
 from rlco.train.real_term import RealTerm, prefix_bytes
 from tests.train.samples import demonstrations, tiny
 
 
-def policy_training(part: Trainable, *, tower: str = "expert") -> PiPolicy:
+def policy_training(part: Trainable, *, tower: Tower = "expert") -> PiPolicy:
     policy = tiny()
     policy.set_trainable(part, lora=LoraConfig(lora_tower=tower, lora_rank=2))
     return policy
@@ -29,7 +29,7 @@ def generator() -> torch.Generator:
     ("part", "tower", "keeps"),
     [("all", "both", False), ("expert", "both", True), ("lora", "expert", True), ("lora", "language", False)],
 )
-def test_prefixes_are_kept_where_nothing_upstream_of_them_learns(part: Trainable, tower: str, keeps: bool) -> None:  # noqa: FBT001
+def test_prefixes_are_kept_where_nothing_upstream_of_them_learns(part: Trainable, tower: Tower, keeps: bool) -> None:  # noqa: FBT001
     assert term(policy_training(part, tower=tower)).keeps_prefixes is keeps
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlco.policies.checkpoint import load_policy, save_policy
 from rlco.policies.pi.adapters import LoraConfig
 from rlco.train.beta import BetaControl
 from rlco.train.compute import ComputeConfig
@@ -118,3 +119,18 @@ def test_a_prefix_that_is_not_kept_is_encoded_again_and_changes_nothing() -> Non
 def test_bad_options_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(RLConfig(), **changes)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_what_16_bits_would_round_away_is_kept(tmp_path: Path, ema: float) -> None:
+    cfg = config(trainable="all", lr=1e-6, ema=ema, compute=ComputeConfig(precision="bfloat16"))
+    two = stage(cfg)
+    before = {name: p.detach().float().clone() for name, p in two.policy.named_parameters()}
+    rounded = [name for name, p in two.policy.named_parameters() if p.dtype == torch.bfloat16]
+    run_rl(two, folder=tmp_path / "run", inputs={})
+    save_policy(tmp_path / "policy", two.policy, provenance={})
+    saved = {name: p.detach() for name, p in load_policy(tmp_path / "policy").named_parameters()}
+    moved = [(saved[name] - before[name]).abs() for name in rounded]
+    # a step is a millionth, and 16 bits show none below a 512th of a weight
+    assert sum(int((m > 0).sum()) for m in moved) > 0.5 * sum(m.numel() for m in moved)
+    assert max(float(m.max()) for m in moved) < 1e-4

@@ -103,6 +103,8 @@ class Eval:
     """Height and width of a picture [pixels]."""
     num_envs: int = 8
     """Environments side by side; changes figures by rounding only."""
+    device: str = "cpu"
+    """Where the policy runs: cpu, cuda or cuda:N; changes figures by rounding only."""
     seed: int = 0
     json: bool = False
     """Print JSON."""
@@ -120,7 +122,12 @@ class Eval:
             shift=self.shift,
         )
         result = stages.evaluation(
-            self.folder, name=self.policy, policy=self.policy, settings=settings, num_states=self.num_states
+            self.folder,
+            name=self.policy,
+            policy=self.policy,
+            settings=settings,
+            num_states=self.num_states,
+            device=self.device,
         )
         rate = result.rate()
         if self.json:

@@ -39,6 +39,7 @@ from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
+from rlco.train.compute import require_device
 from rlco.train.fits import require_fits
 from rlco.train.memory import Load
 from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
@@ -290,9 +291,10 @@ def real_term(policy: PiPolicy, dataset: Dataset | None, config: RLConfig) -> Re
 
 
 def evaluation(
-    folder: Path, *, name: str, policy: str | Path, settings: EvaluationSettings, num_states: int
+    folder: Path, *, name: str, policy: str | Path, settings: EvaluationSettings, num_states: int, device: str = "cpu"
 ) -> EvaluationResult:
     """Evaluate ``policy``, called ``name`` in tables, on the task's fixed list; the answer is in ``folder``."""
+    require_device("--device", device)
     inputs = {
         "policy": weights_fingerprint(policy),
         "name": name,
@@ -305,7 +307,7 @@ def evaluation(
     states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX, shift=settings.shift)
     opened = open_policy(policy)
     require_world_fits(opened, states)
-    opened.eval()
+    opened.to(device).eval()
     total = num_states * settings.repeats
     with progress(f"eval {name} in the {settings.domain}", total=total, unit="episode") as bar:
         result = evaluate(

@@ -33,10 +33,7 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"ComputeConfig.precision must be float32 or bfloat16, got {self.precision!r}.")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"ComputeConfig.device must be cpu, cuda or cuda:N, got {self.device!r}.") from error
+        require_device("ComputeConfig.device", self.device)
         if self.prefix_cache_gb < 0:
             raise ValueError(f"ComputeConfig.prefix_cache_gb must be 0 or more, got {self.prefix_cache_gb}.")
 
@@ -58,6 +55,16 @@ class ComputeConfig:
             policy.network.to_bfloat16()  # before adapters, which stay in float32
         policy.set_trainable(trainable, lora=self.lora)
         policy.network.set_recompute(recompute=self.gradient_checkpointing)
+
+
+def require_device(name: str, device: str) -> None:
+    """Raise ``ValueError`` unless ``device`` can be meant and is there."""
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"{name} must be cpu, cuda or cuda:N, got {device!r}.") from error
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{name} is {device!r}, but {torch.cuda.device_count()} CUDA devices are here.")
 
 
 def require_trainable(owner: str, trainable: str) -> None:

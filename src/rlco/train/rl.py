@@ -176,7 +176,8 @@ class StageTwo:
         self.iteration = state["step"]
 
     def finish(self) -> None:
-        """End with the averaged weights, where there are any: call it once, after the last iteration."""
+        """End with the float32 weights, averaged where an average is kept: call it once, after the last iteration."""
+        self.optimiser.finish()
         if self.ema is not None:
             self.ema.adopt()
 

@@ -119,7 +119,8 @@ class SFTTrainer:
         return {"sft/loss": loss.detach(), "sft/grad_norm": norm}
 
     def finish(self) -> None:
-        """End with the averaged weights, where there are any: call it once, after the last step."""
+        """End with the float32 weights, averaged where an average is kept: call it once, after the last step."""
+        self.optimiser.finish()
         if self.ema is not None:
             self.ema.adopt()
 

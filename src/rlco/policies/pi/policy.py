@@ -159,11 +159,11 @@ class PiPolicy(nn.Module):
         start = torch.randn(len(observation), *self.noise_shape, generator=generator) if noise is None else noise
         if explore:
             drawn, trace = self._draw(start.to(device), prefix, generator=generator)
+            trace["time"] = self._grid().expand(len(observation), -1)
             log_prob = drawn.log_prob(self.stochastic, reduction=self.config.exploration.reduction)
         else:
             chain = euler_chain(start.to(device), self._flow(prefix), time=self._grid())
             log_prob, trace = chain.new_zeros(len(chain)), {"chain": chain}
-        trace["time"] = self._grid().expand(len(observation), -1)
         if not self.prefix_trains and _bytes_of_one(prefix) <= self.most_prefix_bytes:
             trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
         return Sample(
@@ -246,6 +246,8 @@ class PiPolicy(nn.Module):
 
     def _require_own(self, trace: Trace) -> None:
         grid = self._grid()
+        if "time" not in trace:
+            raise ValueError("The chain was drawn without exploration: it has no log-probability.")
         if not torch.equal(trace["time"], grid.expand(len(trace["time"]), -1)):
             odd = next(row for row in trace["time"] if not torch.equal(row, grid[0]))
             raise ValueError(f"The chain was drawn on the time grid {odd.tolist()}, not on this policy's.")

@@ -113,7 +113,7 @@ def to_pixels(image: UInt8[Tensor, "B height width 3"], *, size: int) -> Float[T
 
     The sizes are openpi's ``resize_with_pad``: both sides divided by the larger ratio and cut to whole pixels.
     """
-    pixels = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    pixels = image.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     height, width = pixels.shape[-2:]
     if (height, width) == (size, size):
         return pixels

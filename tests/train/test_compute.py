@@ -1,0 +1,65 @@
+import pytest
+import torch
+import tyro
+
+from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.pi.network import PiNetwork
+from rlco.train.compute import ComputeConfig, require_trainable
+from rlco.train.sft import SFTConfig
+from tests.train.samples import tiny
+
+
+def test_a_policy_is_brought_into_the_form_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(PiNetwork, "compile_layers", lambda network: compiled.append(network))
+    policy = tiny()
+    asked = ComputeConfig(precision="bfloat16", gradient_checkpointing=True, compile=True)
+    asked.prepare(policy, "expert")
+    assert policy.network.layer_dtype == torch.bfloat16
+    assert policy.network.recompute
+    assert not policy.prefix_trains
+    assert compiled == [policy.network]
+
+
+def test_the_default_form_changes_no_weight_and_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PiNetwork, "compile_layers", lambda _: pytest.fail("compiled"))
+    policy = tiny()
+    ComputeConfig().prepare(policy, "all")
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), tiny().parameters(), strict=True))
+    assert all(p.requires_grad for p in policy.parameters())
+
+
+def test_the_options_are_flags_that_can_be_read() -> None:
+    flags = "--trainable lora --lora-tower both --lora-rank 8 --precision bfloat16 --gradient-checkpointing --ema 0.999"
+    more = ["--lr-schedule", "constant", "--prefix-cache-gb", "2"]
+    kind = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[SFTConfig]]
+    asked = tyro.cli(kind, args=[*flags.split(), *more])
+    assert asked == SFTConfig(
+        trainable="lora",
+        ema=0.999,
+        lr_schedule="constant",
+        compute=ComputeConfig(
+            lora=LoraConfig(lora_tower="both", lora_rank=8),
+            precision="bfloat16",
+            gradient_checkpointing=True,
+            prefix_cache_gb=2.0,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "gpu"}, "ComputeConfig.device must be cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:99"}, "ComputeConfig.device is .cuda:99., but"),
+        ({"prefix_cache_gb": -1.0}, "ComputeConfig.prefix_cache_gb must be 0 or more, got -1.0"),
+    ],
+)
+def test_bad_values_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComputeConfig(**changes)
+
+
+def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"SFTConfig.trainable must be one of all, expert, lora, got 'vision'"):
+        require_trainable("SFTConfig", "vision")
