@@ -39,7 +39,7 @@ from rlco.policies.pi.policy import PiPolicy
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
-from rlco.train.compute import require_device
+from rlco.train.compute import identity, require_device
 from rlco.train.fits import require_fits
 from rlco.train.memory import Load
 from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
@@ -188,7 +188,7 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
         "start": weights_fingerprint(start),
         "datasets": [d.fingerprint for d in datasets],
         "weights": weights,
-        "config": asdict(config),
+        "config": identity(config),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
@@ -223,11 +223,12 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
         "task": task(task_name).name,
-        "config": asdict(config),
+        "config": identity(config),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
+    require_whole_episodes(task_name, policy_config(start), config)
     require_fits("rl", rl_load(policy_config(start), dataset, config))
     policy = open_policy(start)
     require_data_fits(policy, [dataset] if dataset else [])
@@ -248,6 +249,16 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
             figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach)
     figures = figures | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def require_whole_episodes(task_name: str, policy: PiConfig, config: RLConfig) -> None:
+    """Raise ``ValueError`` where GRPO's iteration is shorter than an episode: before anything is loaded."""
+    least = -(-task(task_name).max_steps // policy.executed)
+    if config.algo == "grpo" and config.decisions < least:
+        raise ValueError(
+            f"GRPO plays whole episodes: {task_name} needs --decisions {least} or more (chunks of {policy.executed} "
+            f"control steps), got {config.decisions}."
+        )
 
 
 def rl_load(policy: PiConfig, real: Dataset | None, config: RLConfig) -> Load:

@@ -69,10 +69,10 @@ class Beta:
         if self.control.beta_mode == "constraint" and self.limit is None:
             self.limit = (1 + self.control.sft_tolerance) * real_loss()
 
-    def observe(self, real_loss: float) -> dict[str, float]:
-        """Move on after an iteration of this mean real loss; return the figures of that iteration."""
+    def observe(self, real_loss: float | None) -> dict[str, float]:
+        """Move on after an iteration of this mean real loss (None: it made no update); return its figures."""
         figures = {"rl/beta": self.value}
-        if self.limit is not None:
+        if self.limit is not None and real_loss is not None:
             figures |= {"rl/sft_limit": self.limit, "rl/sft_violation": real_loss / self.limit - 1}
         self._seen += 1
         self.value = _NEXT[self.control.beta_mode](self, real_loss)
@@ -99,31 +99,33 @@ def ascended(beta: float, *, real_loss: float, limit: float, rate: float, bounds
     return math.exp(min(max(log_beta, math.log(bounds[0])), math.log(bounds[1])))
 
 
-def _constant(beta: Beta, real_loss: float) -> float:
+def _constant(beta: Beta, real_loss: float | None) -> float:
     del real_loss
     return beta.start
 
 
-def _linear(beta: Beta, real_loss: float) -> float:
+def _linear(beta: Beta, real_loss: float | None) -> float:
     del real_loss
     return beta.start + (beta.control.beta_end - beta.start) * beta.progress
 
 
-def _cosine(beta: Beta, real_loss: float) -> float:
+def _cosine(beta: Beta, real_loss: float | None) -> float:
     del real_loss
     end = beta.control.beta_end
     return end + (beta.start - end) * 0.5 * (1 + math.cos(math.pi * beta.progress))
 
 
-def _constraint(beta: Beta, real_loss: float) -> float:
+def _constraint(beta: Beta, real_loss: float | None) -> float:
     assert beta.limit is not None, "begin() comes before the first observe()"
+    if real_loss is None:
+        return beta.value
     control = beta.control
     return ascended(
         beta.value, real_loss=real_loss, limit=beta.limit, rate=control.beta_rate, bounds=control.beta_range
     )
 
 
-_NEXT: dict[BetaMode, Callable[[Beta, float], float]] = {
+_NEXT: dict[BetaMode, Callable[[Beta, float | None], float]] = {
     "constant": _constant,
     "linear": _linear,
     "cosine": _cosine,

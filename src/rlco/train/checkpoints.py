@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,7 +34,23 @@ def load_training_state(folder: Path) -> dict[str, Any] | None:
     """Return the newest complete state, or None."""
     path = folder / "checkpoints" / "last" / STATE
     # our own file, which also holds plain Python state (generators, the world): not only tensors
-    return torch.load(path, weights_only=False) if path.exists() else None
+    return torch.load(path, weights_only=False, map_location="cpu") if path.exists() else None
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Something that goes on from a saved state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from it."""
+        ...
+
+
+def resume(stage: Resumable, folder: Path) -> None:
+    """Go on from the newest complete state in ``folder``, if there is one; the copy that was read is not kept."""
+    state = load_training_state(folder)
+    if state is not None:
+        stage.load_state_dict(state)
 
 
 def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
@@ -61,13 +77,13 @@ class NonFiniteLossError(RuntimeError):
         self.dump = dump
 
 
-def require_finite(loss: Tensor, *, dump: Mapping[str, Any]) -> None:
-    """Raise ``NonFiniteLossError`` unless ``loss`` is finite; tensors of ``dump`` that are not finite are named."""
-    if bool(torch.isfinite(loss).all()):
+def require_finite(value: Tensor, *, dump: Mapping[str, Any], what: str = "loss") -> None:
+    """Raise ``NonFiniteLossError`` unless ``value`` is finite; tensors of ``dump`` that are not finite are named."""
+    if bool(torch.isfinite(value).all()):
         return
     bad = sorted(k for k, v in dump.items() if isinstance(v, Tensor) and not torch.isfinite(v).all())
     reason = f"not finite in its batch: {', '.join(bad)}" if bad else "its batch is finite, so the weights are not"
-    raise NonFiniteLossError(f"The loss is {float(loss.detach().sum())}; {reason}.", dump)
+    raise NonFiniteLossError(f"The {what} is {float(value.detach().sum())}; {reason}.", dump)
 
 
 @contextmanager

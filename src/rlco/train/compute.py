@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from rlco.policies.pi.adapters import LoraConfig
 from rlco.policies.pi.policy import PiPolicy, Trainable
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Precision = Literal["float32", "bfloat16"]
+_MAY_CHANGE = ("device", "gradient_checkpointing", "compile", "prefix_cache_gb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +48,19 @@ class ComputeConfig:
 
     def prepare(self, policy: PiPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
+        if self.precision == "bfloat16":
+            policy.network.to_bfloat16()  # before it moves: the device never holds the 32-bit weights
         policy.to(self.device)
         self.arrange(policy, trainable)
+
+    def require_prepared(self, policy: PiPolicy, trainable: Trainable) -> None:
+        """Raise ``ValueError`` for a policy that is not in the form of ``prepare``: another part of it would learn."""
+        is_low = policy.network.layer_dtype == torch.bfloat16
+        if is_low != (self.precision == "bfloat16") or (policy.prefix_trains and trainable == "expert"):
+            raise ValueError(
+                f"The policy is not set up to train '{trainable}' in {self.precision}: call "
+                "config.compute.prepare(policy, config.trainable) first."
+            )
         if self.compile:
             policy.network.compile_layers()
 
@@ -57,12 +72,25 @@ class ComputeConfig:
         policy.network.set_recompute(recompute=self.gradient_checkpointing)
 
 
+def identity(config: DataclassInstance) -> dict[str, Any]:
+    """Return the values of a stage's configuration that decide what is learnt, as plain values.
+
+    The others may change when a stage goes on: where it runs, what is computed again, what is kept in memory, how often
+    it is saved.
+    """
+    values = {name: value for name, value in asdict(config).items() if name != "save_every"}
+    values["compute"] = {name: value for name, value in values["compute"].items() if name not in _MAY_CHANGE}
+    return values
+
+
 def require_device(name: str, device: str) -> None:
     """Raise ``ValueError`` unless ``device`` can be meant and is there."""
     try:
         kind = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"{name} must be cpu, cuda or cuda:N, got {device!r}.") from error
+    if kind.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be cpu, cuda or cuda:N, got {device!r}.")
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"{name} is {device!r}, but {torch.cuda.device_count()} CUDA devices are here.")
 

@@ -1,7 +1,7 @@
 """How much memory a stage needs, known before it starts; a stage that cannot fit is refused with what would help.
 
 Nothing here models a layer: the real network takes one step on the meta device, whose tensors have shapes and
-lifetimes but no memory, and every storage that would have been alive is counted. Full size takes seconds.
+lifetimes but no memory, and every storage that would have been alive is counted. Full size takes tens of seconds.
 """
 
 from __future__ import annotations
@@ -148,20 +148,33 @@ def needs(load: Load) -> Needs:
             if load.envs:
                 _walk(policy, policy.network.prefix(_inputs(policy, load, load.envs)), load.envs, steps=1)
         with LiveBytes(tensors) as training:
-            _loss(policy, load, prefix).backward()
+            loss = _loss(policy, load, prefix)
+            held = training.now
+            loss.backward()
+            del loss
         learnt = [p for p in policy.parameters() if p.grad is not None]
         actor = policy.actor_parameters()
         gradients = sum(p.nbytes for p in learnt)
         masters = sum(4 * p.numel() for p in actor if p.dtype != torch.float32)
         keeps = _keeps(policy, one, load)
         experience = load.experience * (_decision_bytes(load.policy, load.cameras) + one * keeps["experience"])
+        read = sum(4 * p.numel() for p in policy.parameters()) - sum(t.nbytes for t in tensors)
+        # checkpoints are read in 32 bits, in the memory of the processor
+        in_reading = read * (torch.device(load.compute.device).type == "cpu")
         in_float32 = sum(4 * p.numel() for p in learnt)  # gradients, when the optimiser takes them
         return Needs(
             weights=sum(t.nbytes for t in tensors) + masters + load.ema * sum(4 * p.numel() for p in actor),
             gradients=gradients,
             optimiser=sum(_ADAM_BYTES * p.numel() + 4 for p in learnt),
             # what was collected is there twice for a moment, while its parts are joined
-            activations=max(training.most - gradients, in_float32 - gradients, sampling.most, experience),
+            activations=max(
+                training.most - gradients,
+                held * (load.decisions > 0),  # while the norms of both terms are measured, their whole graph is there
+                in_float32 - gradients,
+                sampling.most,
+                experience,
+                in_reading,
+            ),
             prefixes=load.real_frames * one * keeps["real"],
             experience=experience,
         )

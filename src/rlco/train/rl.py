@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,10 +22,11 @@ from rlco.train.beta import Beta
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
-    load_training_state,
     require_finite,
+    resume,
     save_training_state,
 )
+from rlco.train.compute import identity
 from rlco.train.ema import Ema
 from rlco.train.log import MetricsLog, last_figures
 from rlco.train.optimiser import MasterAdamW
@@ -48,7 +50,7 @@ class Minibatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageLoss:
-    """The terms of one update. ``total = rl + beta * sft + critic``."""
+    """The terms of one update. ``total = rl + beta * sft + critic``; while only the critic learns, ``critic``."""
 
     rl: Tensor
     sft: Tensor
@@ -78,7 +80,9 @@ class ExperienceSource(Protocol):
 class StageTwo:
     """One iteration at a time: collect, then update. ``state_dict`` continues exactly.
 
-    The policy explores as ``config.exploration`` says from then on.
+    The policy, which ``config.compute.prepare`` has brought into its form, explores as ``config.exploration`` says
+    from then on. After ``finish`` the weights that 16-bit layers learnt are 32-bit ones: save the policy, and load it
+    to use it.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class StageTwo:
         if (real_term is None) != (config.beta == 0):
             given = "not given" if real_term is None else "given"
             raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")
+        config.compute.require_prepared(policy, config.trainable)
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
         policy.set_exploration(
             config.exploration, value_from=config.value_from, seed=seed_of(config.seed, "stage-two", "heads")
@@ -115,8 +120,8 @@ class StageTwo:
         if self.real_term is not None:
             self.beta.begin(self.real_term.mean_loss)
         figures = self._update(experience)
-        if not self._is_warm and self.real_term is not None and "rl/loss_sft" in figures:
-            figures |= self.beta.observe(figures["rl/loss_sft"])
+        if not self._is_warm and self.real_term is not None:
+            figures |= self.beta.observe(figures.get("rl/loss_sft"))
         self.iteration += 1
         rollout = experience.rollout
         finished = max(experience.finished, 1)
@@ -125,7 +130,7 @@ class StageTwo:
             "rl/episodes": experience.finished,
             "rl/lost": experience.lost,
             "rl/episode_steps": experience.mean_length,
-            "rl/reward": float(rollout.reward.mean()),
+            "rl/reward": float(rollout.reward[rollout.is_valid].mean()),
             "rl/gradient_samples": self.gradient_samples,
             "rl/lr": self.optimiser.param_groups[0]["lr"],
             "time/collect_s": collected - start,
@@ -133,7 +138,7 @@ class StageTwo:
         }
 
     def loss(self, batch: Minibatch) -> StageLoss:
-        """Return L_RL + beta * L_SFT(real) + L_critic of a minibatch (eq. 8)."""
+        """Return L_RL + beta * L_SFT(real) + L_critic of a minibatch (eq. 8); in the critic's warm-up, L_critic."""
         config = self.config
         evaluation = self.policy.evaluate(batch.observation, batch.trace)
         ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=config.trust_region.clip)
@@ -195,6 +200,7 @@ class StageTwo:
             order = torch.randperm(count, generator=self.generator)
             for index in order.split(self.config.minibatch) if count else ():
                 batch = _rows(data, index)
+                self.optimiser.zero_grad()  # before the loss: two sets of gradients beside its graph would be too many
                 loss = self.loss(batch)
                 require_finite(loss.total, dump=_tensors(batch, loss))
                 if updates == 0:
@@ -204,7 +210,7 @@ class StageTwo:
                 stopped = largest_kl > self.config.trust_region.kl_stop and updates > 0
                 if stopped:
                     break
-                self._step(loss, len(index))
+                self._step(loss, batch)
                 updates += 1
             if stopped:
                 break
@@ -232,11 +238,11 @@ class StageTwo:
         figures = {f"rl/grad_norm_{name}": _gradient_norm(term, self.actor) for name, term in norms.items()}
         return figures | {"rl/first_ratio_error": float(loss.ppo.ratio_error)}
 
-    def _step(self, loss: StageLoss, samples: int) -> None:
-        self.optimiser.zero_grad()
+    def _step(self, loss: StageLoss, batch: Minibatch) -> None:
         loss.total.backward()
-        norm = self.optimiser.clip(self.config.clip_grad)
-        require_finite(norm, dump={"gradient_norm": norm})
+        norms = self.optimiser.clip(self.config.clip_grad), self.optimiser.clip(math.inf, group=1)
+        for norm in norms:
+            require_finite(norm, dump=_tensors(batch, loss), what="gradient's norm")
         if self._is_warm:
             self.optimiser.step()
             return
@@ -246,7 +252,9 @@ class StageTwo:
         if self.ema is not None:
             self.ema.update()
         self.policy_updates += 1
-        self.gradient_samples += samples + (self.config.sft_batch_size if self.real_term is not None else 0)
+        self.gradient_samples += len(batch.advantage) + (
+            self.config.sft_batch_size if self.real_term is not None else 0
+        )
 
 
 def run_rl(
@@ -258,10 +266,8 @@ def run_rl(
     Returns the last figures. Raises ``NonFiniteLossError``.
     """
     config = stage.config
-    claim_folder(folder, {**asdict(config), "inputs": inputs})
-    state = load_training_state(folder)
-    if state is not None:
-        stage.load_state_dict(state)
+    claim_folder(folder, {**identity(config), "inputs": inputs})
+    resume(stage, folder)
     figures = last_figures(folder, step=stage.iteration)
     with MetricsLog(folder, resume_step=stage.iteration) as log:
         while stage.iteration < config.iterations:

@@ -18,7 +18,7 @@ from rlco.train.schedule import Schedule, learning_rate, require_schedule
 Algorithm = Literal["ppo", "grpo"]
 _POSITIVE = (
     *("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"),
-    *("lr", "value_lr", "clip_grad"),
+    *("lr", "value_lr", "value_clip", "clip_grad"),
 )
 _CHOICES = {
     "algo": get_args(Algorithm),
@@ -76,6 +76,7 @@ class RLConfig:
     """Average over less in the first updates."""
     value_lr: float = 1e-3
     clip_grad: float = 1.0
+    """Largest norm of the policy's gradient; the critic's is not cut."""
     critic_warmup: int = 1
     """First iterations in which only the critic learns; GRPO has none."""
     reward: Literal["sparse", "dense"] = "sparse"
@@ -145,6 +146,7 @@ def _require_sense(config: RLConfig) -> None:
     if config.entropy and not config.exploration.learns_noise:
         raise ValueError(f"RLConfig.entropy must be 0 with flow-sde, whose noise is fixed, got {config.entropy}.")
     if config.algo == "grpo":
+        _require(config, "value_from", "prefix with grpo, which has no critic", config.value_from == "prefix")
         _require(config, "group_size", "2 or more", config.group_size >= 2)
         fits = config.num_envs % config.group_size == 0
         _require(config, "num_envs", f"a multiple of group_size {config.group_size} for grpo", fits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from rlco.policies.pi.policy import PiPolicy, Trainable
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
-    load_training_state,
     require_finite,
+    resume,
     save_training_state,
 )
-from rlco.train.compute import ComputeConfig, require_trainable
+from rlco.train.compute import ComputeConfig, identity, require_trainable
 from rlco.train.ema import Ema, require_decay
 from rlco.train.log import MetricsLog, last_figures
 from rlco.train.optimiser import MasterAdamW
@@ -61,8 +61,12 @@ class SFTConfig:
         for name in ("steps", "batch_size", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SFTConfig.{name} must be 1 or more, got {getattr(self, name)}.")
-        if self.lr <= 0:
-            raise ValueError(f"SFTConfig.lr must be above 0, got {self.lr}.")
+        for name in ("lr", "clip_grad"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"SFTConfig.{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"SFTConfig.{name} must be 0 or more, got {getattr(self, name)}.")
         require_schedule("SFTConfig", self.lr_schedule, self.lr_floor)
         require_trainable("SFTConfig", self.trainable)
         if self.ema:
@@ -111,7 +115,7 @@ class SFTTrainer:
         require_finite(loss, dump=batch_tensors(batch))
         loss.backward()
         norm = self.optimiser.clip(self.config.clip_grad)
-        require_finite(norm, dump=batch_tensors(batch))
+        require_finite(norm, dump=batch_tensors(batch), what="gradient's norm")
         self.optimiser.step()
         if self.ema is not None:
             self.ema.update()
@@ -163,14 +167,13 @@ def run_sft(
     """Train ``policy`` in place for ``config.steps`` steps, resuming from ``folder`` if it holds a part of this run.
 
     ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``).
-    Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch.
+    Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch. What 16-bit layers learnt is in
+    32-bit weights at the end: save the policy, and load it to use it.
     """
-    claim_folder(folder, {**asdict(config), "inputs": inputs})
+    claim_folder(folder, {**identity(config), "inputs": inputs})
     policy.train()
     trainer = SFTTrainer(policy, mixture, config)
-    state = load_training_state(folder)
-    if state is not None:
-        trainer.load_state_dict(state)
+    resume(trainer, folder)
     figures = last_figures(folder, step=trainer.step)
     with MetricsLog(folder, resume_step=trainer.step) as log:
         while trainer.step < config.steps:
