@@ -203,11 +203,15 @@ def test_the_advice_is_true(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_several_options_are_named_where_none_is_enough_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = load(pi05_nano(), "lora", samples=1)
-    cheap = replace(asked.compute, precision="bfloat16", gradient_checkpointing=True, prefix_cache_gb=0.0)
-    monkeypatch.setattr(fits, "usable_bytes", lambda _: needs(replace(asked, compute=cheap)).total)
-    with pytest.raises(DoesNotFitError, match=r"fit with --precision bfloat16 --gradient-checkpointing \(.* alone: "):
+    asked = load(pi05_nano(), "lora", samples=16)
+    usable = min(needs(change.load).total for change in fits.alternatives(asked)) - 1
+    enough = next(change for change in fits.combinations(asked) if needs(change.load).total <= usable)
+    assert enough.flags.count("--") > 1
+    monkeypatch.setattr(fits, "usable_bytes", lambda _: usable)
+    with pytest.raises(DoesNotFitError) as caught:
         require_fits("sft", asked)
+    assert f"It would fit with {enough.flags} (" in str(caught.value)
+    assert "Not enough alone: --precision bfloat16 (" in str(caught.value)
 
 
 def test_where_nothing_helps_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ class ComputeConfig:
             policy.network.to_bfloat16()  # before it moves: the device never holds the 32-bit weights
         policy.to(self.device)
         self.arrange(policy, trainable)
+        if self.compile:
+            policy.network.compile_layers()
 
     def require_prepared(self, policy: PiPolicy, trainable: Trainable) -> None:
         """Raise ``ValueError`` for a policy that is not in the form of ``prepare``: another part of it would learn."""
@@ -61,8 +63,6 @@ class ComputeConfig:
                 f"The policy is not set up to train '{trainable}' in {self.precision}: call "
                 "config.compute.prepare(policy, config.trainable) first."
             )
-        if self.compile:
-            policy.network.compile_layers()
 
     def arrange(self, policy: PiPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` into its form, where it is."""
