@@ -43,7 +43,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options)
     is_met = min(figures["ratio"], figures["mixture_ratio"]) >= LEAST_RATIO
-    return conclude(figures, options, same=("frames", "image_size", "batch_size"), is_met=is_met)
+    high = {**{name: figures[name] for name in ("ratio", "mixture_ratio")}, **figures["samples_per_s"]}
+    return conclude(figures, options, same=("frames", "image_size", "batch_size"), is_met=is_met, high=high)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

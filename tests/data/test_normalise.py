@@ -1,6 +1,7 @@
 """Both published normalisations, against their formulas in double precision."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -67,6 +68,14 @@ def test_a_normaliser_survives_json() -> None:
 def test_an_empty_range_is_refused() -> None:
     with pytest.raises(ValueError, match="low must be below high in each dimension"):
         Normaliser.quantile(Q01, Q99)
+
+
+@pytest.mark.parametrize("bound", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_a_bound_that_is_no_number_is_refused(bound: float, side: str) -> None:
+    bounds = {"low": (-1.0, -1.0), "high": (1.0, 1.0)} | {side: (0.0, bound)}
+    with pytest.raises(ValueError, match=r"low must be below high in each dimension, both finite, got .*(nan|inf)"):
+        Normaliser(low=bounds["low"], high=bounds["high"])
 
 
 def test_a_codec_has_our_dimensions_and_clips_only_states_and_only_where_told() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from rlco.policies.convert import Told, convert
 from rlco.policies.pi.config import CONFIGS, PiConfig
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.tokenizer import FileTokenizer
 
 CODEC = Codec(state=Normaliser(low=(-0.9,) * 8, high=(1.1,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.07,) * 7))
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]
@@ -37,6 +40,19 @@ def policy(family: str, *, seed: int = 0, interface: Interface | None = None) ->
         for parameter in made.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return made
+
+
+@cache
+def character_tokenizer() -> FileTokenizer:
+    """Return the tokenizer of ``write_tokenizer``."""
+    with tempfile.TemporaryDirectory() as folder:
+        return FileTokenizer.open(write_tokenizer(Path(folder) / "tokenizer.json"))
+
+
+def published(family: str, *, interface: Interface | None = None) -> PiPolicy:
+    """Return ``policy`` with a tokenizer that the released layouts have a place for."""
+    plain = interface or Interface.of_family(config(family).family, CODEC)
+    return policy(family, interface=replace(plain, tokenizer=character_tokenizer()))
 
 
 def observation(count: int = 2, seed: int = 0) -> Observation:

@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from rlco.data.normalise import Normaliser
 from rlco.policies.checkpoint import load_policy, save_policy
-from rlco.policies.convert import Told
+from rlco.policies.convert import Told, digest_line
 from rlco.policies.layout import TIED, UNUSED, network_shapes, require_tensors, unused_shape
 from rlco.policies.pi.config import CONFIGS, Family
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.policy import PiPolicy
 from rlco.policies.pi.tokenizer import FileTokenizer
 from rlco.policies.released import Chunks, config_of
-from tests.policies.folders import CODEC, action, config, edit_json, foreign, go, policy, write_tokenizer
+from tests.policies.folders import CODEC, action, config, edit_json, foreign, go, policy, published, write_tokenizer
 from tests.policies.released_names import EMBEDDING, released
 from tests.policies.test_checkpoint import same_bits
 
@@ -26,6 +26,12 @@ FAMILIES = ("pi05", "pi0")
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in load_file(folder / "model.safetensors").items()}
+
+
+def rewrite(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Change the weights of a conversion, and let its side folder know of it."""
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "rlco" / "weights.sha256").write_text(digest_line(folder / "model.safetensors"))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -103,13 +109,14 @@ def test_the_unused_head_is_carried_through_and_zero_where_it_was_never(
     tensors = load_file(there / "model.safetensors")
     assert not tensors[UNUSED].any()
     tensors[UNUSED] = torch.randn(tensors[UNUSED].shape).bfloat16()
-    save_file(tensors, there / "model.safetensors")
+    rewrite(there, tensors)
     ours = go(there, tmp_path / "ours", "rlco")
     assert same_bits(load_policy(ours), made[0])
     again = load_file(go(ours, tmp_path / "again", "lerobot") / "model.safetensors")
     assert again.keys() == {f"model.{name}" for name in tensors}
     assert all(torch.equal(again[f"model.{name}"], value) for name, value in tensors.items())
     assert again[f"model.{UNUSED}"].dtype == torch.bfloat16
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["dtype"] == "float32"  # of what is used
 
 
 def test_the_word_embedding_may_be_there_twice_but_not_differ(made: tuple[PiPolicy, Path], tmp_path: Path) -> None:
@@ -121,7 +128,7 @@ def test_the_word_embedding_may_be_there_twice_but_not_differ(made: tuple[PiPoli
         ("only", {TIED: tensors[EMBEDDING].clone(), EMBEDDING: None}),
     ):
         kept = {k: v for k, v in {**tensors, **extra}.items() if v is not None}
-        save_file(kept, there / "model.safetensors")
+        rewrite(there, kept)
         if name == "other":
             with pytest.raises(ValueError, match="two word embeddings that differ"):
                 go(there, tmp_path / name, "rlco")
@@ -240,7 +247,7 @@ def test_the_prompt_the_cameras_and_the_statistics_may_be_said(made: tuple[PiPol
     ],
 )
 def test_what_does_not_fit_a_released_checkpoint_is_named(tmp_path: Path, told: Told, message: str) -> None:
-    save_policy(tmp_path / "own", policy("pi05"), provenance={})
+    save_policy(tmp_path / "own", published("pi05"), provenance={})
     there = foreign(tmp_path / "own", tmp_path / "there", "lerobot")
     if told.tokenizer == Path("T"):
         told = replace(told, tokenizer=write_tokenizer(tmp_path / "tokenizer.json"))
@@ -250,7 +257,7 @@ def test_what_does_not_fit_a_released_checkpoint_is_named(tmp_path: Path, told: 
 
 
 def test_a_source_that_is_not_complete_or_not_ours_to_read_is_named(tmp_path: Path) -> None:
-    save_policy(tmp_path / "own", policy("pi05"), provenance={})
+    save_policy(tmp_path / "own", published("pi05"), provenance={})
     with pytest.raises(FileNotFoundError, match="no checkpoint folder"):
         go(tmp_path / "nothing", tmp_path / "out", "rlco")
     (tmp_path / "empty").mkdir()
@@ -268,7 +275,7 @@ def test_a_source_that_is_not_complete_or_not_ours_to_read_is_named(tmp_path: Pa
         go(tmp_path / "own", tmp_path / "empty", "openpi")
     assert not list(tmp_path.glob(".*")), "something was written before the mistake was noticed"
     openpi = foreign(tmp_path / "own", tmp_path / "there", "openpi")
-    (openpi / "config.json").unlink()
+    edit_json(openpi / "config.json", action_horizon=None)
     with pytest.raises(ValueError, match=r"does not say its action horizon: give it \(--horizon"):
         go(openpi, tmp_path / "out", "rlco")
     (openpi / "assets" / "rlco" / "norm_stats.json").unlink()
@@ -283,7 +290,7 @@ def test_a_source_that_is_not_complete_or_not_ours_to_read_is_named(tmp_path: Pa
 
 
 def test_a_released_folder_is_not_loaded_but_its_conversion_named(tmp_path: Path) -> None:
-    save_policy(tmp_path / "own", policy("pi05"), provenance={})
+    save_policy(tmp_path / "own", published("pi05"), provenance={})
     there = foreign(tmp_path / "own", tmp_path / "there", "lerobot")
     with pytest.raises(
         FileNotFoundError, match=r"'stats\.json' is missing.*rlco policies convert SOURCE DEST --to rlco"
@@ -296,11 +303,11 @@ def test_a_released_folder_is_not_loaded_but_its_conversion_named(tmp_path: Path
 
 def test_what_a_released_layout_cannot_say_is_refused(tmp_path: Path) -> None:
     plain = Interface.of_family("pi05", CODEC)
-    save_policy(tmp_path / "words", policy("pi05", interface=replace(plain, prompt="plain")), provenance={})
+    save_policy(tmp_path / "words", published("pi05", interface=replace(plain, prompt="plain")), provenance={})
     with pytest.raises(ValueError, match=r"lerobot prompts pi05 in the style 'pi05' only.*trained with 'plain'"):
         go(tmp_path / "words", tmp_path / "out", "lerobot")
     clipped = replace(plain, codec=replace(CODEC, state_clip=1.5))
-    save_policy(tmp_path / "clip", policy("pi05", interface=clipped), provenance={})
+    save_policy(tmp_path / "clip", published("pi05", interface=clipped), provenance={})
     with pytest.raises(ValueError, match=r"clips its states at 1\.5"):
         go(tmp_path / "clip", tmp_path / "out", "openpi")
     grounded = replace(config("pi05"), grounding_heads=2)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlco.policies.pi.config import PiConfig, pi0_tiny, pi05_nano, pi05_tiny
+from rlco.policies.pi.config import PiConfig, pi0_tiny, pi05_base, pi05_nano, pi05_tiny
 from rlco.policies.pi.flops import forward_flops
 from tests.policies.networks import network_of, random_inputs
 
@@ -40,10 +40,28 @@ def test_the_count_is_what_torch_counts(config: PiConfig, cameras: int, copies: 
     assert counted == [2 * expected.prefix, 2 * expected.expert]
 
 
-def test_a_step_is_three_forward_passes_of_what_trains() -> None:
-    flops = forward_flops(pi0_tiny())
-    assert flops.full_step == 3 * (flops.prefix + flops.expert)
-    assert flops.expert_step == flops.prefix + 3 * flops.expert
+@pytest.mark.parametrize("part", ["full", "expert"])
+@pytest.mark.parametrize(
+    "config",
+    [replace(pi05_tiny(), grounding_heads=0), pi0_tiny(), replace(pi05_nano(), grounding_heads=0, kv_heads=2)],
+    ids=["pi05", "pi0", "other sizes"],
+)
+@pytest.mark.parametrize(("cameras", "copies"), [(1, 1), (2, 3)])
+def test_the_count_of_a_step_is_what_torch_counts(config: PiConfig, cameras: int, copies: int, part: str) -> None:
+    network, inputs = network_of(config), random_inputs(config, batch=2, cameras=cameras)
+    for parameter in network.prefix_parameters():
+        parameter.requires_grad_(part == "full")
+    noisy, time = torch.randn(2, copies, config.horizon, config.model_action_dim), torch.rand(2, copies)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network.expert(noisy, time, network.prefix(inputs))[0].square().mean().backward()
+    expected = forward_flops(config, cameras=cameras, copies=copies)
+    assert counter.get_total_flops() == 2 * {"full": expected.full_step, "expert": expected.expert_step}[part]
+
+
+def test_the_backward_pass_of_a_released_size_is_a_little_less_than_twice_the_forward() -> None:
+    flops = forward_flops(pi05_base(), cameras=3)
+    # the language model is 18 equal layers, of the last of which little is read
+    assert 0.94 < flops.full_step / (3 * (flops.prefix + flops.expert)) < 0.98
 
 
 def test_the_grounding_token_is_not_counted_silently() -> None:

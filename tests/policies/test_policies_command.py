@@ -7,14 +7,14 @@ import pytest
 
 from rlco.cli import main
 from rlco.policies.checkpoint import load_policy, save_policy
-from tests.policies.folders import policy
+from tests.policies.folders import published
 
 
 def test_the_command_converts_and_says_what_it_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_policy(tmp_path / "own", policy("pi0"), provenance={})
+    save_policy(tmp_path / "own", published("pi0"), provenance={})
     assert main(["policies", "convert", "own", "there", "--to", "lerobot"]) == 0
     assert "family: pi0\n" in capsys.readouterr().out
     words = ["--camera", "base_0_rgb=top", "--prompt", "plain", "--json"]
@@ -45,7 +45,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
     part: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_policy(tmp_path / "own", policy("pi0"), provenance={})
+    save_policy(tmp_path / "own", published("pi0"), provenance={})
     assert main(["policies", "convert", *words.split()]) == code
     err = capsys.readouterr().err
     assert part in err

@@ -10,7 +10,7 @@ from rlco.data.normalise import ACTION_RANGE_FLOOR, Codec, Normaliser
 from rlco.policies.checkpoint import save_policy
 from rlco.policies.pi.interface import Interface
 from rlco.policies.statistics import Normalisation, read_statistics
-from tests.policies.folders import edit_json, foreign, policy
+from tests.policies.folders import edit_json, foreign, published
 
 
 def stats_file(folder: Path, **stats: object) -> Path:
@@ -82,7 +82,7 @@ def test_dimensions_that_hardly_moved_are_widened_where_asked(tmp_path: Path, no
 
 def test_how_lerobot_normalised_is_read_from_its_processor(tmp_path: Path) -> None:
     state, action = (Normaliser.mean_std((0.1,) * n, (0.3,) * n, epsilon=1e-6) for n in (8, 7))
-    made = policy("pi05", interface=Interface.of_family("pi05", Codec(state=state, action=action)))
+    made = published("pi05", interface=Interface.of_family("pi05", Codec(state=state, action=action)))
     save_policy(tmp_path / "own", made, provenance={})
     found = read_statistics(foreign(tmp_path / "own", tmp_path / "there", "lerobot"))
     codec = found.codec("quantile")  # what pi0.5 was released with; lerobot's own recipes use the other too
@@ -91,7 +91,7 @@ def test_how_lerobot_normalised_is_read_from_its_processor(tmp_path: Path) -> No
 
 
 def test_a_normalisation_that_lerobot_knows_and_we_do_not_is_named(tmp_path: Path) -> None:
-    save_policy(tmp_path / "own", policy("pi05"), provenance={})
+    save_policy(tmp_path / "own", published("pi05"), provenance={})
     there = foreign(tmp_path / "own", tmp_path / "there", "lerobot")
     path = there / "policy_preprocessor.json"
     path.write_text(path.read_text().replace('"STATE": "QUANTILES"', '"STATE": "QUANTILE10"'))

@@ -99,3 +99,8 @@ def test_the_same_weights_used_in_another_way_are_another_policy(tmp_path: Path)
     assert (first / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
     fingerprints = [stages.weights_fingerprint(folder) for folder in (first, again, other)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    tokenized = []
+    for words in ("one tokenizer", "another"):
+        (again / "tokenizer.json").write_text(words)
+        tokenized.append(stages.weights_fingerprint(again))
+    assert len({fingerprints[0], *tokenized}) == 3

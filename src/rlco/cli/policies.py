@@ -34,7 +34,7 @@ class Convert:
     floored: bool = False
     """Widen dimensions that hardly moved in those statistics to least ranges (ours; not what was trained with)."""
     state_clip: float | None = None
-    """Cut normalised states to +- this (ours; not what was trained with)."""
+    """Cut normalised states to +- this (ours; not what was trained with); 0 takes the source's cut away."""
     tokenizer: Path | None = None
     """PaliGemma's tokenizer.json; the source's own by default."""
     prompt: Literal["pi05", "pi05_padded32", "plain"] | None = None

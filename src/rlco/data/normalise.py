@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,12 @@ class Normaliser:
     """Count from the centre instead of from ``low``: the same map, but a constant dimension far from 0 stays exact."""
 
     def __post_init__(self) -> None:
-        if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
-            raise ValueError(f"Normaliser.low must be below high in each dimension, got {self.low} and {self.high}.")
+        # isfinite: a NaN is not above anything, and an infinite bound maps everything to 0
+        is_range = (isfinite(a) and isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or not all(is_range):
+            raise ValueError(
+                f"Normaliser.low must be below high in each dimension, both finite, got {self.low} and {self.high}."
+            )
 
     @staticmethod
     def of(statistics: Statistics, *, floor: Sequence[float]) -> Normaliser:

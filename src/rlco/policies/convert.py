@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,19 +37,27 @@ from rlco.policies.released import (
     chunks_of,
     config_of,
     family_of,
-    require_lerobot_prompt,
+    require_prompt,
     with_chunks,
     write_lerobot_files,
     write_openpi_files,
 )
-from rlco.policies.statistics import NORMALISATION_OF_FAMILY, Normalisation, read_statistics
+from rlco.policies.statistics import (
+    NORMALISATION_OF_FAMILY,
+    Normalisation,
+    read_statistics,
+    require_known_processors,
+)
 from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 
 SIDECAR = "rlco"
 """Folder inside a checkpoint in a released layout that keeps what the layout has no place for: other programs ignore
 it, and a conversion back finds it."""
 HEADS = "heads.safetensors"
-_WRITERS: dict[str, Callable[[Path, PiConfig, Interface], None]] = {
+DIGEST = "weights.sha256"
+"""Of the weights that the side folder belongs to, as ``sha256sum`` writes it. The whole file is read for it: training
+by another program leaves names, shapes and size as they were. That adds seconds to writing 14 GB."""
+_WRITERS: dict[str, Callable[[Path, PiConfig, Interface, str], None]] = {
     "openpi": write_openpi_files,
     "lerobot": write_lerobot_files,
 }
@@ -70,7 +79,7 @@ class Told:
     floored: bool = False
     """Of statistics that are read: widen dimensions that hardly moved to our least ranges."""
     state_clip: float | None = None
-    """Cut normalised states to +- this; by default as the source does, a released one not at all."""
+    """Cut normalised states to +- this; by default as the source does, a released one not at all. 0: not at all."""
     tokenizer: Path | None = None
     """A tokenizer.json, instead of the source's."""
     prompt: str | None = None
@@ -106,20 +115,20 @@ def convert(source: Path, destination: Path, to: str, told: Told, *, reporter: R
     found = open_source(source, told)
     if to != "rlco":
         _require_published(found)
-    if to == "lerobot":
-        require_lerobot_prompt(found.config, found.interface)
+        require_prompt(to, found.config, found.interface)
 
     def write(folder: Path) -> None:
-        heads = {**(found.heads or _fresh_heads(found))}
+        heads, network = {**(found.heads or _fresh_heads(found))}, _network(found, to)
         if to == "rlco":
             _describe(folder, found)
+            write_tensors(folder / MODEL, network | heads, reporter=reporter)
         else:
-            _WRITERS[to](folder, found.config, found.interface)
+            _WRITERS[to](folder, found.config, found.interface, _precision(found))
+            write_tensors(folder / MODEL, network, reporter=reporter)
             (folder / SIDECAR).mkdir()
             _describe(folder / SIDECAR, found)
             write_tensors(folder / SIDECAR / HEADS, heads)
-            heads = {}
-        write_tensors(folder / MODEL, {**_network(found, to), **heads}, reporter=reporter)
+            (folder / SIDECAR / DIGEST).write_text(digest_line(folder / MODEL))
         _require_free(destination)  # somebody may have made it meanwhile
 
     replace_folder(destination, write)
@@ -137,6 +146,8 @@ def open_source(folder: Path, told: Told) -> Source:
     if told.family is not None and told.family != (family := family_of(shapes, source=str(folder))):
         raise ValueError(f"'{folder}' is of family {family}, not {told.family}.")
     side = folder if layout == "rlco" else folder / SIDECAR
+    if layout != "rlco" and side.is_dir():
+        _require_same_weights(side, file.path)
     config, interface = _known(side, told) if (side / CONFIG).is_file() else _inferred(folder, shapes, told)
     wanted = network_shapes(config)
     if UNUSED in shapes:
@@ -192,6 +203,7 @@ def _public(key: str, prefix: str) -> str:
 
 def _known(side: Path, told: Told) -> tuple[PiConfig, Interface]:
     """Return the description that is there, with what the user says otherwise."""
+    _require_statistics_read(side, told)
     config, interface = read_description(side)
     config = with_chunks(config, horizon=told.horizon, executed=told.executed, source=str(side))
     return config, replace(
@@ -205,6 +217,7 @@ def _known(side: Path, told: Told) -> tuple[PiConfig, Interface]:
 
 def _inferred(folder: Path, shapes: Mapping[str, tuple[int, ...]], told: Told) -> tuple[PiConfig, Interface]:
     """Return the description of a released checkpoint: sizes from the shapes, the rest from its files and the user."""
+    require_known_processors(folder)
     family = family_of(shapes, source=str(folder))
     chunks = chunks_of(folder, family, horizon=told.horizon, executed=told.executed)
     config = config_of(shapes, chunks, source=str(folder))
@@ -223,12 +236,30 @@ def _inferred(folder: Path, shapes: Mapping[str, tuple[int, ...]], told: Told) -
     )
 
 
+def _require_statistics_read(side: Path, told: Told) -> None:
+    """Raise ``ValueError`` for what is said of statistics where none are read."""
+    said = [f"--normalisation {told.normalisation}"] * (told.normalisation is not None) + ["--floored"] * told.floored
+    if said and told.stats is None:
+        raise ValueError(
+            f"'{side}' has a normalisation of its own, of which {' and '.join(said)} changes nothing: give it with "
+            "--stats FILE only."
+        )
+
+
 def _statistics(path: Path, family: Family, told: Told) -> Codec:
-    return read_statistics(path).codec(told.normalisation or NORMALISATION_OF_FAMILY[family], floored=told.floored)
+    found = read_statistics(path)
+    for part, mode in found.modes.items():
+        if told.normalisation not in (None, mode):
+            raise ValueError(
+                f"'{found.source}' normalises the {part} by {mode}, not by {told.normalisation} (--normalisation): "
+                "leave the option out, or give other statistics (--stats)."
+            )
+    return found.codec(told.normalisation or NORMALISATION_OF_FAMILY[family], floored=told.floored)
 
 
 def _clipped(codec: Codec, told: Told) -> Codec:
-    return codec if told.state_clip is None else replace(codec, state_clip=told.state_clip)
+    # 0 becomes None
+    return codec if told.state_clip is None else replace(codec, state_clip=told.state_clip or None)
 
 
 def _in_order(cameras: Mapping[str, str]) -> dict[str, str]:
@@ -245,7 +276,13 @@ def _require_published(found: Source) -> None:
         )
     if found.interface.codec.state_clip is not None:
         raise ValueError(
-            f"'{found.folder}' clips its states at {found.interface.codec.state_clip:g}, which no released layout says."
+            f"'{found.folder}' clips its states at {found.interface.codec.state_clip:g}, which no released layout "
+            "says; --state-clip 0 takes it away."
+        )
+    if not isinstance(found.interface.tokenizer, FileTokenizer):
+        raise ValueError(
+            f"'{found.folder}' reads words with the built-in tokenizer, and the released layouts with PaliGemma's: it "
+            "stays in the layout rlco."
         )
 
 
@@ -256,6 +293,27 @@ def _network(found: Source, to: str) -> dict[str, Entry]:
         kind = entries[EMBEDDING].kind
         entries[UNUSED] = Entry(shape=unused_shape(found.config), kind=kind, read=None)
     return {PREFIXES[to] + name: entry for name, entry in entries.items()}
+
+
+def _precision(found: Source) -> str:
+    """Return the type in which the other program keeps the layers; those that stay in 32 bits are always the same."""
+    kinds = {found.file.kinds[key] for name, key in found.names.items() if name != UNUSED}
+    return "bfloat16" if "BF16" in kinds else "float32"
+
+
+def digest_line(weights: Path) -> str:
+    """Return the line of ``DIGEST``."""
+    with weights.open("rb") as opened:
+        return f"{hashlib.file_digest(opened, 'sha256').hexdigest()}  ../{weights.name}\n"
+
+
+def _require_same_weights(side: Path, weights: Path) -> None:
+    kept = side / DIGEST
+    if not kept.is_file() or kept.read_text() != digest_line(weights):
+        raise ValueError(
+            f"'{side}' describes other weights than '{weights}', which changed after the conversion: delete '{side}' "
+            "to go by the other program's files."
+        )
 
 
 def _fresh_heads(found: Source) -> dict[str, Entry]:

@@ -30,8 +30,15 @@ _VARIANTS = {(2048, 16384): "gemma_2b", (1024, 4096): "gemma_300m"}
 _TOWER = "paligemma_with_expert.paligemma.model.vision_tower.vision_model"
 _LANGUAGE = "paligemma_with_expert.paligemma.model.language_model"
 _EXPERT = "paligemma_with_expert.gemma_expert.model"
-_VISION_HEADS = 16
-"""Of SigLIP So400m; the number of heads shows in no shape."""
+_VISION_HEADS = {1152: 16}
+"""Width -> heads, of SigLIP So400m."""
+_KEY_HEADS = {2048: 1}
+"""Width of the language model -> heads of keys and values, of Gemma 2B."""
+_PROMPTS = {
+    "openpi": {"pi05": ("pi05", "plain"), "pi0": ("plain",)},
+    "lerobot": {family: (style,) for family, style in STYLE_OF_FAMILY.items()},
+}
+"""What the other program (lerobot 0.5 and later) writes; openpi's pi05 without discrete_state_input is plain."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +49,10 @@ class Chunks:
     executed: int
     denoise_steps: int
     prompt_length: int
+    vision_heads: int | None = None
+    """None: those of the released width."""
+    kv_heads: int | None = None
+    """None: those of the released width."""
 
 
 def family_of(shapes: Mapping[str, Shape], *, source: str) -> Family:
@@ -62,20 +73,24 @@ def config_of(shapes: Mapping[str, Shape], chunks: Chunks, *, source: str) -> Pi
     try:
         patch = shapes[f"{_TOWER}.embeddings.patch_embedding.weight"]
         patches = shapes[f"{_TOWER}.embeddings.position_embedding.weight"][0]
-        head_dim = shapes[f"{_LANGUAGE}.layers.0.self_attn.k_proj.weight"][0]  # the released models have one kv head
+        vision = _size(shapes, f"{_TOWER}.encoder.layers.0.mlp.fc1.weight")
+        language = _size(shapes, f"{_LANGUAGE}.layers.0.mlp.gate_proj.weight")
+        vision_heads = _heads("vision", vision, chunks.vision_heads, _VISION_HEADS, source=source)
+        kv_heads = _heads("language", language, chunks.kv_heads, _KEY_HEADS, source=source)
+        head_dim = shapes[f"{_LANGUAGE}.layers.0.self_attn.k_proj.weight"][0] // kv_heads
         state = shapes.get("state_proj.weight")
         return PiConfig(
             family=family,
             image_size=round(patches**0.5) * patch[2],
             patch_size=patch[2],
-            vision=_size(shapes, f"{_TOWER}.encoder.layers.0.mlp.fc1.weight"),
+            vision=vision,
             vision_depth=_depth(shapes, f"{_TOWER}.encoder.layers."),
-            vision_heads=_VISION_HEADS,
-            language=_size(shapes, f"{_LANGUAGE}.layers.0.mlp.gate_proj.weight"),
+            vision_heads=vision_heads,
+            language=language,
             expert=_size(shapes, f"{_EXPERT}.layers.0.mlp.gate_proj.weight"),
             depth=_depth(shapes, f"{_LANGUAGE}.layers."),
             heads=shapes[f"{_LANGUAGE}.layers.0.self_attn.q_proj.weight"][0] // head_dim,
-            kv_heads=1,
+            kv_heads=kv_heads,
             head_dim=head_dim,
             vocabulary=shapes["paligemma_with_expert.paligemma.lm_head.weight"][0],
             model_action_dim=shapes["action_in_proj.weight"][1],
@@ -92,6 +107,20 @@ def config_of(shapes: Mapping[str, Shape], chunks: Chunks, *, source: str) -> Pi
 def _size(shapes: Mapping[str, Shape], name: str) -> TransformerSize:
     mlp, width = shapes[name]
     return TransformerSize(width=width, mlp=mlp)
+
+
+_HEAD_FIELDS = {"vision": "vision_heads", "language": "kv_heads"}
+
+
+def _heads(part: str, size: TransformerSize, said: int | None, known: Mapping[int, int], *, source: str) -> int:
+    """Return a number of heads, which no shape shows."""
+    found = said or known.get(size.width)
+    if found is None:
+        raise ValueError(
+            f"'{source}' has {part} width {size.width}, of which no number of heads is known (only of "
+            f"{', '.join(map(str, known))}): its config.json must say {_HEAD_FIELDS[part]}."
+        )
+    return found
 
 
 def _depth(shapes: Mapping[str, Shape], prefix: str) -> int:
@@ -117,6 +146,8 @@ def chunks_of(folder: Path, family: Family, *, horizon: int | None, executed: in
         executed=min(found, int(values.get("n_action_steps", found))) if executed is None else executed,
         denoise_steps=int(values.get("num_inference_steps", base.denoise_steps)),
         prompt_length=int(values.get("tokenizer_max_length", base.prompt_length)),
+        vision_heads=values.get("vision_heads"),
+        kv_heads=values.get("kv_heads"),
     )
 
 
@@ -127,17 +158,17 @@ def camera_count(folder: Path) -> int | None:
     return kinds.count("VISUAL") or None
 
 
-def write_openpi_files(folder: Path, config: PiConfig, interface: Interface) -> None:
-    """Write what openpi reads beside the weights."""
-    values = {"action_dim": config.model_action_dim, "action_horizon": config.horizon, "precision": "float32"}
-    write_json(folder / CONFIG, values | _variants(config))
+def write_openpi_files(folder: Path, config: PiConfig, interface: Interface, precision: str) -> None:
+    """Write what openpi reads beside the weights; ``precision``: float32, or bfloat16 where the layers are."""
+    values = {"action_dim": config.model_action_dim, "action_horizon": config.horizon, "precision": precision}
+    write_json(folder / CONFIG, values | _variants(config) | _head_counts(config))
     write_openpi(interface.codec, folder / ASSETS)
 
 
-def write_lerobot_files(folder: Path, config: PiConfig, interface: Interface) -> None:
-    """Write what lerobot (0.5 and later) reads beside the weights."""
+def write_lerobot_files(folder: Path, config: PiConfig, interface: Interface, precision: str) -> None:
+    """Write what lerobot (0.5 and later) reads beside the weights; ``precision``: float32 or bfloat16."""
     features = _features(config, interface)
-    write_json(folder / CONFIG, _lerobot_config(config, interface, features))
+    write_json(folder / CONFIG, {**_lerobot_config(config, interface, features), "dtype": precision})
     eps = {"eps": LEROBOT_EPSILON, "norm_map": _norm_map(interface)}
     steps = _input_steps(config, interface, {**eps, "features": features})
     output = {**eps, "features": {"action": features["action"]}}
@@ -149,12 +180,13 @@ def write_lerobot_files(folder: Path, config: PiConfig, interface: Interface) ->
     )
 
 
-def require_lerobot_prompt(config: PiConfig, interface: Interface) -> None:
-    """Raise ``ValueError`` for a prompt that lerobot (0.5 and later) does not write."""
-    if interface.prompt != STYLE_OF_FAMILY[config.family]:
+def require_prompt(to: str, config: PiConfig, interface: Interface) -> None:
+    """Raise ``ValueError`` for a prompt that the program of the layout ``to`` does not write."""
+    styles = _PROMPTS[to][config.family]
+    if interface.prompt not in styles:
         raise ValueError(
-            f"lerobot prompts {config.family} in the style '{STYLE_OF_FAMILY[config.family]}' only, this policy was "
-            f"trained with '{interface.prompt}'."
+            f"{to} prompts {config.family} in the style {' or '.join(map(repr, styles))} only, this policy was trained "
+            f"with '{interface.prompt}'."
         )
 
 
@@ -172,8 +204,8 @@ def _lerobot_config(config: PiConfig, interface: Interface, features: dict[str, 
         "num_inference_steps": config.denoise_steps,
         "image_resolution": [config.image_size, config.image_size],
         "tokenizer_max_length": config.prompt_length,
-        "dtype": "float32",
         **_variants(config),
+        **_head_counts(config),
     }
 
 
@@ -181,6 +213,15 @@ def _variants(config: PiConfig) -> dict[str, str]:
     sizes = {"paligemma_variant": config.language, "action_expert_variant": config.expert}
     named = {name: _VARIANTS.get((size.width, size.mlp)) for name, size in sizes.items()}
     return {name: variant for name, variant in named.items() if variant is not None}
+
+
+def _head_counts(config: PiConfig) -> dict[str, int]:
+    """Return what no shape shows, but of the released sizes: the other programs refuse fields they do not know."""
+    counts = {
+        "vision_heads": (config.vision_heads, _VISION_HEADS.get(config.vision.width)),
+        "kv_heads": (config.kv_heads, _KEY_HEADS.get(config.language.width)),
+    }
+    return {name: count for name, (count, known) in counts.items() if count != known}
 
 
 def _features(config: PiConfig, interface: Interface) -> dict[str, Any]:

@@ -24,6 +24,19 @@ OPENPI_EPSILON, LEROBOT_EPSILON = 1e-6, 1e-8
 NORM_STATS, PREPROCESSOR, POSTPROCESSOR = "norm_stats.json", "policy_preprocessor.json", "policy_postprocessor.json"
 _LEROBOT_MODES: dict[str, Normalisation] = {"QUANTILES": "quantile", "MEAN_STD": "mean-std"}
 _MODES_OF_LEROBOT = {normalisation: mode for mode, normalisation in _LEROBOT_MODES.items()}
+_KEEPING_STEPS = {
+    "rename_observations_processor",
+    "to_batch_processor",
+    "normalizer_processor",
+    "unnormalizer_processor",
+    "pi0_new_line_processor",
+    "pi05_prepare_state_tokenizer_processor_step",
+    "tokenizer_processor",
+    "device_processor",
+}
+"""lerobot's steps that do what we do too, or nothing to the values."""
+_SWITCHED_STEPS = {"relative_actions_processor", "absolute_actions_processor"}
+"""lerobot's steps that are written down also where they are switched off."""
 _PARTS = {"state": ("observation.state", "STATE", STATE_DIM), "action": ("action", "ACTION", ACTION_DIM)}
 """Ours -> lerobot's feature, its kind of feature, our dimensions."""
 
@@ -138,7 +151,32 @@ def _of_lerobot_features(
     return Found(source=path, **parts, epsilon=epsilon, modes=modes, is_lerobot=True)
 
 
+def require_known_processors(folder: Path) -> None:
+    """Raise ``ValueError`` for a step in lerobot's processors, where a folder has them, that changes the data."""
+    for path in (folder / PREPROCESSOR, folder / POSTPROCESSOR):
+        if path.is_file():
+            _require_known_steps(read_object(path).get("steps", []), path)
+
+
+def _require_known_steps(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
+    for step in steps:
+        name, config = step.get("registry_name") or step.get("class", "without a name"), step.get("config", {})
+        if name in _SWITCHED_STEPS:
+            if config.get("enabled", True):
+                raise ValueError(f"'{path}': the step {name} is enabled, which is not supported: actions are as given.")
+        elif name not in _KEEPING_STEPS:
+            raise ValueError(f"'{path}' has the step {name}, which is not known; known: {_steps_in_words()}.")
+        visual = config.get("norm_map", {}).get("VISUAL", "IDENTITY")
+        if visual != "IDENTITY":
+            raise ValueError(f"'{path}' normalises VISUAL by {visual}; supported: IDENTITY.")
+
+
+def _steps_in_words() -> str:
+    return ", ".join(sorted(_KEEPING_STEPS | _SWITCHED_STEPS))
+
+
 def _of_lerobot_processor(steps: Sequence[Mapping[str, Any]], path: Path) -> Found:
+    _require_known_steps(steps, path)
     step = next((s for s in steps if s.get("registry_name") == "normalizer_processor"), None)
     if step is None or "state_file" not in step:
         raise ValueError(f"'{path}' has no normalizer_processor with a state_file: there are no statistics in it.")

@@ -33,7 +33,7 @@ class TensorFile:
     """A file opened for reading; a tensor is read when it is asked for."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ``FileNotFoundError``, and ``ValueError`` in one line where the file is damaged."""
+        """Raises ``FileNotFoundError``, and ``ValueError`` in one line for a damaged file or numbers of other kinds."""
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' does not exist.")
         self.path = path
@@ -44,6 +44,11 @@ class TensorFile:
             raise ValueError(f"'{path}' is damaged: {error}.") from error
         self.shapes: dict[str, Shape] = {name: tuple(found.get_shape()) for name, found in slices.items()}
         self.kinds: dict[str, str] = {name: found.get_dtype() for name, found in slices.items()}
+        if strange := [f"{name} ({kind})" for name, kind in self.kinds.items() if kind not in _DTYPES]:
+            raise ValueError(
+                f"'{path}' holds tensors of kinds that are not read: {', '.join(strange[:3])}; read are "
+                f"{', '.join(_DTYPES)}."
+            )
 
     def read(self, name: str) -> Tensor:
         """Return one tensor, mapped from the file: memory is used for what is looked at."""

@@ -36,6 +36,7 @@ from rlco.policies.checkpoint import (
 from rlco.policies.pi.config import CONFIGS, PiConfig
 from rlco.policies.pi.interface import CONTROL_HZ
 from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.tokenizer import TOKENIZER_FILE
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
@@ -156,6 +157,8 @@ def weights_fingerprint(reference: str | Path) -> str:
         digest = hashlib.file_digest(opened, "sha256")
     told = read_object(folder / CONFIG), {**read_object(folder / STATS), "provenance": None}
     digest.update(json.dumps(told, sort_keys=True).encode())
+    if (folder / TOKENIZER_FILE).is_file():
+        digest.update((folder / TOKENIZER_FILE).read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -60,19 +60,27 @@ class PiConfig:
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
             raise ValueError(f"PiConfig.family must be one of {', '.join(get_args(Family))}, got {self.family!r}.")
-        if not 1 <= self.executed <= self.horizon:
-            raise ValueError(f"PiConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"PiConfig.heads must be a multiple of kv_heads {self.kv_heads}, got {self.heads}.")
-        for name, least in (("model_action_dim", ACTION_DIM), ("model_state_dim", STATE_DIM)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"PiConfig.{name} must be {least} or more, got {getattr(self, name)}.")
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"PiConfig.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
-            )
+        if not 1 <= self.executed <= self.horizon:
+            raise ValueError(f"PiConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
         if self.value_from not in get_args(ValueFrom):
             raise ValueError(f"PiConfig.value_from must be prefix or expert, got {self.value_from!r}.")
+        self._require_divisible()
+
+    def _require_divisible(self) -> None:
+        for name, number, of, divisor in (
+            ("heads", self.heads, "kv_heads", self.kv_heads),
+            ("vision.width", self.vision.width, "vision_heads", self.vision_heads),
+            ("image_size", self.image_size, "patch_size", self.patch_size),
+        ):
+            if number % divisor:
+                raise ValueError(f"PiConfig.{name} must be a multiple of {of} {divisor}, got {number}.")
+        # halves of a head are rotated against each other; a flow time is as many sines as cosines
+        for name, number in (("head_dim", self.head_dim), ("expert.width", self.expert.width)):
+            if number % 2:
+                raise ValueError(f"PiConfig.{name} must be even, got {number}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -81,11 +89,25 @@ class PiConfig:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PiConfig:
         """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
-        sizes = {k: TransformerSize(**value[k]) for k in ("vision", "language", "expert") if k in value}
         try:
+            sizes = {k: TransformerSize(**value[k]) for k in ("vision", "language", "expert") if k in value}
             return cls(**{**value, **sizes, "exploration": FlowExploration.from_json(value.get("exploration", {}))})
         except TypeError as error:
             raise ValueError(f"Not a configuration of pi0 or pi0.5: {error}.") from error
+
+
+_LEAST = {
+    "depth": 1,
+    "vision_depth": 1,
+    "heads": 1,
+    "kv_heads": 1,
+    "vision_heads": 1,
+    "patch_size": 1,
+    "denoise_steps": 1,
+    "flow_copies": 1,
+    "model_action_dim": ACTION_DIM,
+    "model_state_dim": STATE_DIM,
+}
 
 
 def pi05_nano() -> PiConfig:

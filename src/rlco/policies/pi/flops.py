@@ -9,25 +9,35 @@ from rlco.policies.pi.config import PiConfig, TransformerSize
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flops:
-    """Operations of one forward pass for one observation: matrix products only, a multiply-add is two."""
+    """Operations for one observation: matrix products only, a multiply-add is two.
+
+    A backward pass is twice the forward's, one product for the input's gradient and one for the weight's, but for what
+    has no gradient: the inputs of the network, and in the prefix what nothing reads of the last layer. The expert reads
+    its keys and values; its queries, attention, output map and MLP only make the critic's features.
+    """
 
     prefix: int
     expert: int
     """For all noisy chunks of the observation."""
+    prefix_backward: int
+    """Of the flow loss."""
+    expert_backward: int
 
     @property
     def full_step(self) -> int:
-        """Return those of a training step: the backward pass takes twice the forward's."""
-        return 3 * (self.prefix + self.expert)
+        """Return those of a supervised step of the whole network."""
+        return self.expert_step + self.prefix_backward
 
     @property
     def expert_step(self) -> int:
-        """Return those of a training step of the expert alone, behind a prefix that is computed each time."""
-        return self.prefix + 3 * self.expert
+        """Return those of a supervised step of the expert alone, behind a prefix that is computed each time."""
+        return self.prefix + self.expert + self.expert_backward
 
 
 def forward_flops(config: PiConfig, *, cameras: int = 1, copies: int = 1) -> Flops:
     """Count the published architecture with full prompts; each of the ``copies`` noisy chunks has its own flow time.
+
+    The backward counts are those of the flow loss, which reads the prefix through the expert's attention only.
 
     Raises ``ValueError`` for a size with the grounding token, whose map is not counted.
     """
@@ -45,8 +55,22 @@ def forward_flops(config: PiConfig, *, cameras: int = 1, copies: int = 1) -> Flo
     lead, suffix = _suffix(config)
     tokens = lead + copies * config.horizon
     expert = config.depth * _layer(config, config.expert, tokens=tokens, seen=seen + tokens) + suffix * copies
-    expert += lead * config.model_state_dim * config.expert.width
-    return Flops(prefix=2 * (cameras * tower + language), expert=2 * expert)
+    state = lead * config.model_state_dim * config.expert.width
+    expert += state
+    prefix = cameras * tower + language
+    unread = _layer(config, config.language, tokens=seen, seen=seen) - _keys_and_values(config, tokens=seen)
+    given = copies * config.horizon * config.model_action_dim * config.expert.width + state
+    given += copies * config.expert.width**2 if config.family == "pi05" else 0  # the flow time
+    return Flops(
+        prefix=2 * prefix,
+        expert=2 * expert,
+        prefix_backward=2 * (2 * (prefix - unread) - cameras * patch),
+        expert_backward=2 * (2 * expert - given),
+    )
+
+
+def _keys_and_values(config: PiConfig, *, tokens: int) -> int:
+    return 2 * tokens * config.language.width * config.kv_heads * config.head_dim
 
 
 def _layer(config: PiConfig, size: TransformerSize, *, tokens: int, seen: int) -> int:
