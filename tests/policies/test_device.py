@@ -35,6 +35,6 @@ def test_a_policy_elsewhere_takes_tensors_of_the_processor(name: str, method: Me
 
 def test_a_tensor_that_stayed_behind_is_noticed() -> None:
     policy = new_policy("pi05-tiny", CODEC, seed=0).to("meta")
-    policy.stochastic = torch.zeros(policy.stochastic.shape, dtype=torch.bool)
+    policy._buffers["stochastic"] = torch.zeros(policy.stochastic.shape, dtype=torch.bool)
     with pytest.raises(RuntimeError, match="device"):
         policy.sample(seen(), explore=True, generator=torch.Generator())
