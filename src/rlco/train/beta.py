@@ -46,8 +46,8 @@ class BetaControl:
     def require(self, beta: float) -> None:
         """Raise ``ValueError`` where ``beta`` cannot be the first value: 0 is plain RL, and no factor moves it."""
         if beta < 0 or (beta == 0 and self.beta_mode != "constant"):
-            least = "0 or more" if self.beta_mode == "constant" else "above 0"
-            raise ValueError(f"RLConfig.beta must be {least} with beta_mode {self.beta_mode!r}, got {beta}.")
+            range_ = "0 or more" if self.beta_mode == "constant" else f"above 0 with beta_mode {self.beta_mode!r}"
+            raise ValueError(f"RLConfig.beta must be {range_}, got {beta}.")
         low, high = self.beta_range
         if self.beta_mode == "constraint" and not low <= beta <= high:
             raise ValueError(f"RLConfig.beta must be in beta_range [{low}, {high}], got {beta}.")
