@@ -53,24 +53,28 @@ def forward_flops(config: PiConfig, *, cameras: int = 1, copies: int = 1) -> Flo
     seen = cameras * patches + config.prompt_length
     language = config.depth * _layer(config, config.language, tokens=seen, seen=seen)
     lead, suffix = _suffix(config)
-    tokens = lead + copies * config.horizon
-    expert = config.depth * _layer(config, config.expert, tokens=tokens, seen=seen + tokens) + suffix * copies
+    tokens, before = copies * config.horizon, seen + lead
+    first = _layer(config, config.expert, tokens=lead, seen=before)
+    expert = config.depth * (first + _layer(config, config.expert, tokens=tokens, seen=before + tokens))
+    expert += suffix * copies
     state = lead * config.model_state_dim * config.expert.width
     expert += state
     prefix = cameras * tower + language
-    unread = _layer(config, config.language, tokens=seen, seen=seen) - _keys_and_values(config, tokens=seen)
+    unread = _layer(config, config.language, tokens=seen, seen=seen)
+    unread -= _keys_and_values(config, config.language, tokens=seen)
+    unread_first = first - _keys_and_values(config, config.expert, tokens=lead)
     given = copies * config.horizon * config.model_action_dim * config.expert.width + state
     given += copies * config.expert.width**2 if config.family == "pi05" else 0  # the flow time
     return Flops(
         prefix=2 * prefix,
         expert=2 * expert,
         prefix_backward=2 * (2 * (prefix - unread) - cameras * patch),
-        expert_backward=2 * (2 * expert - given),
+        expert_backward=2 * (2 * (expert - unread_first) - given),
     )
 
 
-def _keys_and_values(config: PiConfig, *, tokens: int) -> int:
-    return 2 * tokens * config.language.width * config.kv_heads * config.head_dim
+def _keys_and_values(config: PiConfig, size: TransformerSize, *, tokens: int) -> int:
+    return 2 * tokens * size.width * config.kv_heads * config.head_dim
 
 
 def _layer(config: PiConfig, size: TransformerSize, *, tokens: int, seen: int) -> int:

@@ -186,9 +186,20 @@ class ExpertLayer(nn.Module):
         prefix: tuple[Tensor, Tensor],
         mask: Float[Tensor, "B 1 rows S"],
     ) -> Float[Tensor, "B T width"]:
+        return self.attended(x, condition, rotary, prefix, mask)[0]
+
+    def attended(
+        self,
+        x: Float[Tensor, "B T width"],
+        condition: Float[Tensor, "Bc N width"] | None,
+        rotary: Rotary,
+        prefix: tuple[Tensor, Tensor],
+        mask: Float[Tensor, "B 1 rows S"],
+    ) -> tuple[Float[Tensor, "B T width"], tuple[Tensor, Tensor]]:
+        """Return the layer's output, and the keys and values of the prefix and of ``x``: what comes after sees both."""
         normed, gate = self.input_layernorm(x, condition)
         q, k, v = self.self_attn.qkv(normed, rotary)
         k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
         x = residual(x, self.self_attn.attend(q, k, v, mask), gate)
         normed, gate = self.post_attention_layernorm(x, condition)
-        return residual(x, self.mlp(normed), gate)
+        return residual(x, self.mlp(normed), gate), (k, v)

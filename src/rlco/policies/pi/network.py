@@ -99,18 +99,16 @@ class Surroundings:
 
     rotary: Rotary
     mask: Float[Tensor, "B 1 rows S"]
+    kept: tuple[tuple[Tensor, Tensor], ...]
+    """Of every layer: keys and values of what comes before the chunks (prefix, token of the state)."""
 
 
-def visible_tokens(*, copies: int, horizon: int, lead: int) -> Bool[Tensor, "rows T"]:
-    """Return which tokens of the suffix each of them sees; one row where all of them see the same.
-
-    The lead tokens see each other, a chunk sees the lead tokens and itself.
-    """
-    if copies + lead == 1:
+def visible_tokens(*, copies: int, horizon: int) -> Bool[Tensor, "rows T"]:
+    """Return which tokens of the N chunks each of them sees, its own chunk's; one row where all see the same."""
+    if copies == 1:
         return torch.ones(1, horizon, dtype=torch.bool)
     chunk = torch.arange(copies).repeat_interleave(horizon)
-    chunk = torch.cat([chunk.new_full((lead,), -1), chunk])
-    return (chunk[:, None] == chunk) | (chunk < 0)
+    return chunk[:, None] == chunk
 
 
 class PiNetwork(nn.Module):
@@ -206,15 +204,31 @@ class PiNetwork(nn.Module):
 
     def surroundings(self, prefix: Prefix, *, copies: int) -> Surroundings:
         """Return what ``expert`` needs to know of ``prefix`` beside its keys: computed once, it serves every step."""
-        device, lead, horizon = prefix.key.device, self.suffix.lead_tokens, self.config.horizon
-        place = torch.cat([torch.arange(lead), torch.arange(lead, lead + horizon).repeat(copies)]).to(device)
-        position = prefix.is_valid.sum(1, keepdim=True) + place
-        own = visible_tokens(copies=copies, horizon=horizon, lead=lead).to(device)
-        seen = prefix.is_valid[:, None].expand(-1, len(own), -1)
+        kept, before = self._lead(prefix)
+        place = torch.arange(self.config.horizon, device=before.device).repeat(copies)
+        own = visible_tokens(copies=copies, horizon=self.config.horizon).to(before.device)
+        seen = before[:, None].expand(-1, len(own), -1)
         return Surroundings(
-            rotary=self.rope(prefix.key, position),
+            rotary=self.rope(prefix.key, before.sum(1, keepdim=True) + place),
             mask=additive(torch.cat([seen, own.expand(len(seen), -1, -1)], dim=2), prefix.key.dtype),
+            kept=kept,
         )
+
+    def _lead(self, prefix: Prefix) -> tuple[tuple[tuple[Tensor, Tensor], ...], Bool[Tensor, "B P_plus_lead"]]:
+        """Return each layer's keys and values of the prefix and of the tokens that lead the suffix, and which count."""
+        expert, seen = self.paligemma_with_expert.gemma_expert.model, prefix.is_valid
+        kept = tuple(zip(prefix.key.unbind(1), prefix.value.unbind(1), strict=True))
+        x = self.suffix.lead(prefix.state).to(self.layer_dtype)
+        if not x.shape[1]:
+            return kept, seen
+        rotary = self.rope(prefix.key, seen.sum(1, keepdim=True) + torch.arange(x.shape[1], device=seen.device))
+        seen = torch.cat([seen, seen.new_ones(x.shape[:2])], dim=1)
+        mask, pairs = additive(seen[:, None], prefix.key.dtype), []
+        for layer, pair in zip(expert.layers, kept, strict=True):
+            assert isinstance(layer, ExpertLayer)
+            x, both = layer.attended(x, None, rotary, pair, mask)
+            pairs.append(both)
+        return tuple(pairs), seen
 
     def expert(
         self,
@@ -231,14 +245,13 @@ class PiNetwork(nn.Module):
         """
         copies, horizon = noisy.shape[1:3]
         around = self.surroundings(prefix, copies=copies) if surroundings is None else surroundings
-        expert, lead = self.paligemma_with_expert.gemma_expert.model, self.suffix.lead_tokens
-        x, condition = self.suffix(self.action_in_proj(noisy), time, prefix.state)
+        expert = self.paligemma_with_expert.gemma_expert.model
+        x, condition = self.suffix(self.action_in_proj(noisy), time)
         x = x.to(self.layer_dtype)
-        for index, layer in enumerate(expert.layers):
-            kept = (prefix.key[:, index], prefix.value[:, index])
+        for layer, kept in zip(expert.layers, around.kept, strict=True):
             x = run(layer, x, condition, around.rotary, kept, around.mask, recompute=self.recompute)
         x, _ = expert.norm(x, condition)
-        features = x[:, lead:].unflatten(1, (copies, horizon)).float()
+        features = x.unflatten(1, (copies, horizon)).float()
         return self.action_out_proj(features), features
 
     def to_bfloat16(self) -> PiNetwork:

@@ -26,16 +26,18 @@ def time_embedding(time: Float[Tensor, " N"], width: int) -> Float[Tensor, "N wi
 class Pi05Suffix(nn.Module):
     """The action tokens as they are; the flow time conditions the expert's norms."""
 
-    lead_tokens = 0
-
     def __init__(self, config: PiConfig) -> None:
         super().__init__()
         width = config.expert.width
         self.time_mlp_in = nn.Linear(width, width)
         self.time_mlp_out = nn.Linear(width, width)
 
+    def lead(self, state: Float[Tensor, "B S"]) -> Float[Tensor, "B 0 width"]:
+        """Return nothing: the state is in the prompt."""
+        return state.new_zeros(len(state), 0, self.time_mlp_in.in_features)
+
     def forward(
-        self, action: Float[Tensor, "B N H width"], time: Float[Tensor, "t N"], state: Float[Tensor, "B S"]
+        self, action: Float[Tensor, "B N H width"], time: Float[Tensor, "t N"]
     ) -> tuple[Float[Tensor, "B T width"], Float[Tensor, "t N width"]]:
         """Return the tokens and the condition."""
         embedded = time_embedding(time.flatten(), action.shape[-1])
@@ -44,9 +46,10 @@ class Pi05Suffix(nn.Module):
 
 
 class Pi0Suffix(nn.Module):
-    """A token of the state, which the N chunks share, before action tokens that each carry the flow time."""
+    """A token of the state, which the N chunks share, before action tokens that each carry the flow time.
 
-    lead_tokens = 1
+    The state's token sees the prefix and itself alone: it is the same at every step.
+    """
 
     def __init__(self, config: PiConfig) -> None:
         super().__init__()
@@ -56,13 +59,17 @@ class Pi0Suffix(nn.Module):
         self.action_time_mlp_out = nn.Linear(width, width)
 
     def forward(
-        self, action: Float[Tensor, "B N H width"], time: Float[Tensor, "t N"], state: Float[Tensor, "B S"]
+        self, action: Float[Tensor, "B N H width"], time: Float[Tensor, "t N"]
     ) -> tuple[Float[Tensor, "B T width"], None]:
         """Return the tokens; nothing conditions the norms."""
         embedded = time_embedding(time.flatten(), action.shape[-1]).unflatten(0, time.shape)
         both = torch.cat([action, embedded.unsqueeze(2).expand_as(action)], dim=-1)
         merged = self.action_time_mlp_out(F.silu(self.action_time_mlp_in(both)))
-        return torch.cat([self.state_proj(state).unsqueeze(1), merged.flatten(1, 2)], dim=1), None
+        return merged.flatten(1, 2), None
+
+    def lead(self, state: Float[Tensor, "B S"]) -> Float[Tensor, "B 1 width"]:
+        """Return the token of the state."""
+        return self.state_proj(state).unsqueeze(1)
 
 
 SUFFIXES = {"pi05": Pi05Suffix, "pi0": Pi0Suffix}
