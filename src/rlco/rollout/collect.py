@@ -158,6 +158,24 @@ def to_observation(raw: dict[str, Any]) -> Observation:
     )
 
 
+def gathered(
+    chunks: Chunks, tally: Tally, *, is_settled: bool, round_of: Int[Tensor, " T"] | None = None
+) -> Experience:
+    """Return what was collected as one experience; see its fields."""
+    return Experience(
+        rollout=chunks.rollout(),
+        observation=Observation.concatenate(chunks.observation),
+        log_prob=torch.cat(chunks.log_prob),
+        trace=chunks.merged_trace(),
+        successes=tally.successes,
+        finished=tally.finished,
+        lost=tally.lost,
+        is_settled=is_settled,
+        mean_length=tally.mean_length,
+        round_of=round_of,
+    )
+
+
 class Collector:
     """Steps E environments on and on; episodes continue from one call to the next.
 
@@ -181,17 +199,7 @@ class Collector:
                     self._fill_next_value(chunks, sample.value.cpu())
                 self._decide(policy, sample, chunks, tally)
             self._fill_next_value(chunks, policy.value(self._observation).cpu())
-        return Experience(
-            rollout=chunks.rollout(),
-            observation=Observation.concatenate(chunks.observation),
-            log_prob=torch.cat(chunks.log_prob),
-            trace=chunks.merged_trace(),
-            successes=tally.successes,
-            finished=tally.finished,
-            lost=tally.lost,
-            is_settled=settled,
-            mean_length=tally.mean_length,
-        )
+        return gathered(chunks, tally, is_settled=settled)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the exact state of the world and of what was seen last."""

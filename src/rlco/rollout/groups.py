@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlco.core.policy import Observation
 from rlco.core.scene import InitialState
-from rlco.rollout.collect import Actor, Chunks, Experience, Tally, act, to_observation
+from rlco.rollout.collect import Actor, Chunks, Experience, Tally, act, gathered, to_observation
 
 
 class GroupCollector:
@@ -49,18 +49,7 @@ class GroupCollector:
             for number in range(decisions // length):
                 played = self._play_round(policy, chunks, tally, length=length, generator=generator)
                 rounds += [number] * played
-        return Experience(
-            rollout=chunks.rollout(),
-            observation=Observation.concatenate(chunks.observation),
-            log_prob=torch.cat(chunks.log_prob),
-            trace=chunks.merged_trace(),
-            successes=tally.successes,
-            finished=tally.finished,
-            lost=tally.lost,
-            is_settled=True,
-            mean_length=tally.mean_length,
-            round_of=torch.tensor(rounds),
-        )
+        return gathered(chunks, tally, is_settled=True, round_of=torch.tensor(rounds))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the next start: a round begins in it, whatever was before."""

@@ -48,10 +48,8 @@ class ComputeConfig:
 
     def prepare(self, policy: PiPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
-        if self.precision == "bfloat16":
-            policy.network.to_bfloat16()  # before it moves: the device never holds the 32-bit weights
+        self.arrange(policy, trainable)  # before it moves: the device never holds the 32-bit weights
         policy.to(self.device)
-        self.arrange(policy, trainable)
         if self.compile:
             policy.network.compile_layers()
 
