@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rlco.core.policy import Batch, Observation
+from rlco.policies.adapters import LoraConfig, Tower, adapter_parameters, has_adapters
 from rlco.policies.checkpoint import load_policy, policy_tensors, save_policy
-from rlco.policies.pi.adapters import LoraConfig, Tower, adapter_parameters, has_adapters
 from rlco.policies.pi.policy import PiPolicy
 from tests.train.samples import tiny
 

@@ -14,10 +14,11 @@ from rlco.algos.flow import Reduction
 from rlco.core.policy import Observation
 from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.checkpoint import load_policy, new_policy, save_policy
+from rlco.policies.contract import Trainable
 from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration, Method
 from rlco.policies.pi.network import Prefix
-from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.pi.policy import PiPolicy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 NOISE, REINFLOW = FlowExploration(), FlowExploration(method="reinflow")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlco.policies.layers import additive, grouped_attention, packed_attention
 from rlco.policies.pi.config import CONFIGS, PiConfig, pi0_base, pi0_tiny, pi05_base, pi05_nano, pi05_tiny
 from rlco.policies.pi.inputs import Inputs
-from rlco.policies.pi.layers import additive, grouped_attention, packed_attention
 from rlco.policies.pi.network import PiNetwork, published_name, visible_tokens, without_weights
 from rlco.policies.pi.vision import to_pixels
 from tests.policies.networks import network_of, random_inputs

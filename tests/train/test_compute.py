@@ -2,7 +2,7 @@ import pytest
 import torch
 import tyro
 
-from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.adapters import LoraConfig
 from rlco.policies.pi.network import PiNetwork
 from rlco.train.compute import ComputeConfig, require_trainable
 from rlco.train.sft import SFTConfig

@@ -8,17 +8,18 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from rlco.core.policy import Batch, Observation
+from rlco.policies.adapters import LoraConfig
 from rlco.policies.checkpoint import new_policy
-from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.contract import Trainable
 from rlco.policies.pi.config import CONFIGS, PiConfig, TransformerSize, pi05_base, pi05_nano, pi05_tiny
 from rlco.policies.pi.interface import Interface
-from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.pi.policy import PiPolicy
 from rlco.train import fits
 from rlco.train.compute import ComputeConfig
 from rlco.train.fits import DoesNotFitError, container_room, require_fits
 from rlco.train.memory import LiveBytes, Load, needs
 from rlco.train.optimiser import MasterAdamW
-from rlco.train.real_term import prefix_bytes
+from rlco.train.real_term import frame_bytes
 from tests.train.samples import CODEC, demonstrations
 
 WIDE = replace(
@@ -158,7 +159,7 @@ def test_a_step_of_stage_two_is_foreseen() -> None:
 
 def test_kept_prefixes_count_where_they_are_kept() -> None:
     asked = replace(load(pi05_tiny(), "expert"), real_frames=40, experience=10)
-    one = prefix_bytes(real(asked), demonstrations())
+    one = frame_bytes(real(asked), demonstrations())
     assert needs(asked).prefixes == 40 * one
     within = replace(asked, compute=replace(asked.compute, prefix_cache_gb=20 * one / 1e9))
     assert needs(within).prefixes == 0

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from rlco.data.augment import ColourJitter
-from rlco.policies.pi.adapters import LoraConfig, Tower
-from rlco.policies.pi.policy import PiPolicy, Trainable
-from rlco.train.real_term import RealTerm, prefix_bytes
+from rlco.policies.adapters import LoraConfig, Tower
+from rlco.policies.contract import Trainable
+from rlco.policies.pi.policy import PiPolicy
+from rlco.train.real_term import RealTerm, frame_bytes
 from tests.train.samples import demonstrations, tiny
 
 
@@ -36,7 +37,7 @@ def test_prefixes_are_kept_where_nothing_upstream_of_them_learns(part: Trainable
 def test_prefixes_are_kept_only_within_the_budget() -> None:
     policy = policy_training("expert")
     frames = 12
-    exactly = frames * prefix_bytes(policy, demonstrations(frames))
+    exactly = frames * frame_bytes(policy, demonstrations(frames))
     assert term(policy, frames=frames, cache_bytes=exactly).keeps_prefixes
     assert not term(policy, frames=frames, cache_bytes=exactly - 1).keeps_prefixes
 

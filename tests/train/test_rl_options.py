@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlco.policies.adapters import LoraConfig
 from rlco.policies.checkpoint import load_policy, save_policy
-from rlco.policies.pi.adapters import LoraConfig
 from rlco.train.beta import BetaControl
 from rlco.train.compute import ComputeConfig
 from rlco.train.log import read_metrics

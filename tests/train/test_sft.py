@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlco.data.reader import Dataset
-from rlco.policies.pi.adapters import LoraConfig
+from rlco.policies.adapters import LoraConfig
 from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.compute import ComputeConfig
 from rlco.train.log import read_metrics

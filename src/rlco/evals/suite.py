@@ -41,7 +41,7 @@ class EvaluatedPolicy(Protocol):
         ...
 
     @property
-    def noise_shape(self) -> tuple[int, int]:
+    def noise_shape(self) -> tuple[int, ...]:
         """Shape (H, A) of one sample's initial noise."""
         ...
 

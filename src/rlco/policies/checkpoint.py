@@ -6,7 +6,7 @@ Where the policy has a tokenizer of its own, ``tokenizer.json`` too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from torch import Tensor
 from rlco.core.errors import unknown_name
 from rlco.core.files import replace_folder, write_json
 from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import BASE_OF, CONFIGS, AnyInterface, PolicyConfig, empty_policy, family
+from rlco.policies.interface import CONTROL_HZ
 from rlco.policies.layout import UNUSED, public_name, require_tensors, unused_shape
-from rlco.policies.pi.config import CONFIGS, PiConfig
-from rlco.policies.pi.interface import CONTROL_HZ, SLOTS, Interface
-from rlco.policies.pi.network import without_weights
 from rlco.policies.pi.policy import PiPolicy
-from rlco.policies.pi.tokenizer import open_tokenizer, save_tokenizer
 from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 
 CONFIG, MODEL, STATS = "config.json", "model.safetensors", "stats.json"
@@ -29,12 +28,12 @@ WEIGHTS = Path(__file__).parent / "weights"
 _RELEASED = " One of openpi or lerobot is read by rlco policies convert SOURCE DEST --to rlco."
 
 
-def policy_tensors(policy: PiPolicy) -> dict[str, Tensor]:
+def policy_tensors(policy: AnyPolicy) -> dict[str, Tensor]:
     """Return every parameter under its published name; the reinforcement-learning heads under ``rlco.``."""
     return {public_name(name): value.contiguous() for name, value in policy.merged_state().items()}
 
 
-def save_policy(folder: Path, policy: PiPolicy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
+def save_policy(folder: Path, policy: AnyPolicy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
     """Write a checkpoint folder, atomically. ``half`` stores 16-bit floats."""
 
     def write(temporary: Path) -> None:
@@ -46,22 +45,22 @@ def save_policy(folder: Path, policy: PiPolicy, *, provenance: Mapping[str, Any]
     replace_folder(folder, write)
 
 
-def write_description(folder: Path, config: PiConfig, interface: Interface, *, provenance: Mapping[str, Any]) -> None:
+def write_description(
+    folder: Path, config: PolicyConfig, interface: AnyInterface, *, provenance: Mapping[str, Any]
+) -> None:
     """Write everything of a checkpoint but its tensors."""
     write_json(folder / CONFIG, {"family": config.family, **config.to_json()})
     codec = interface.codec
     normalisers = {"state": codec.state.to_json(), "action": codec.action.to_json()}
     stats = {
         "codec": {**normalisers, "state_clip": codec.state_clip},
-        "prompt": interface.prompt,
-        "tokenizer": save_tokenizer(interface.tokenizer, folder),
-        "cameras": dict(interface.cameras),
         "control_hz": interface.control_hz,
+        **interface.to_json(folder),
     }
     write_json(folder / STATS, {**stats, "provenance": dict(provenance)})
 
 
-def read_description(folder: Path) -> tuple[PiConfig, Interface]:
+def read_description(folder: Path) -> tuple[PolicyConfig, AnyInterface]:
     """Inverse of ``write_description``. Raises ``FileNotFoundError`` or ``ValueError`` in one line."""
     for name in (CONFIG, STATS):
         if not (folder / name).is_file():
@@ -70,14 +69,15 @@ def read_description(folder: Path) -> tuple[PiConfig, Interface]:
     if "family" not in values:
         raise ValueError(f"'{folder}' does not say its family: it is not a checkpoint of ours.{_RELEASED}")
     try:
-        config = PiConfig.from_json(values)
-        interface = _interface(read_object(folder / STATS), folder)
+        own = family(values["family"])
+        config = own.config_from_json(values)
+        interface = _interface(read_object(folder / STATS), folder, read=own.interface_from_json)
     except (ValueError, LookupError) as error:
         raise ValueError(f"'{folder}': {error}") from error
     return config, interface
 
 
-def load_policy(folder: Path) -> PiPolicy:
+def load_policy(folder: Path) -> AnyPolicy:
     """Read a checkpoint folder.
 
     Raises ``FileNotFoundError`` for a missing file and ``ValueError`` that lists every missing, unexpected and
@@ -86,12 +86,13 @@ def load_policy(folder: Path) -> PiPolicy:
     if (folder / CONFIG).is_file() and not (folder / MODEL).is_file():
         raise FileNotFoundError(f"'{folder}' is not a policy checkpoint: '{MODEL}' is missing.")
     config, interface = read_description(folder)
-    policy = PiPolicy(config, interface, network=without_weights(config))
+    policy = empty_policy(config, interface)
     file = TensorFile(folder / MODEL)
     names = {public_name(name): name for name in policy.state_dict()}
     shapes = {key: tuple(value.shape) for key, value in policy_tensors(policy).items()}
     # written by a conversion that carries it
-    wanted = shapes | ({UNUSED: unused_shape(config)} if UNUSED in file.shapes else {})
+    carried = UNUSED in file.shapes and isinstance(policy, PiPolicy)
+    wanted = shapes | ({UNUSED: unused_shape(config)} if carried else {})
     require_tensors(file.shapes, wanted, source=str(folder))
     # a copy: what is mapped from the file would change with it, and its odd addresses give other last bits
     tensors = {names[key]: file.read(key).to(torch.float32, copy=True) for key in names}
@@ -99,21 +100,22 @@ def load_policy(folder: Path) -> PiPolicy:
     return policy
 
 
-def base_policy(name: str) -> PiPolicy:
+def base_policy(name: str) -> AnyPolicy:
     """Return the pretrained base that ships with the package. Raises ``LookupError`` if there is none."""
-    folder = WEIGHTS / name
-    if not folder.is_dir():
+    folder = base_folder(name)
+    if folder is None:
         shipped = [path.name for path in WEIGHTS.iterdir() if path.is_dir()] if WEIGHTS.is_dir() else []
-        raise unknown_name("pretrained base", name, shipped)
-    return load_policy(folder)
+        raise unknown_name(
+            "pretrained base", name, [*shipped, *(other for other, of in BASE_OF.items() if of in shipped)]
+        )
+    policy = load_policy(folder)
+    return policy.answering_as(CONFIGS[name]()) if name in BASE_OF else policy
 
 
-def new_policy(name: str, codec: Codec, *, seed: int) -> PiPolicy:
-    """Return a policy with random weights. Raises ``LookupError`` for an unknown name."""
-    if name not in CONFIGS:
-        raise unknown_name("policy", name, CONFIGS)
-    config = CONFIGS[name]()
-    return PiPolicy(config, Interface.of_family(config.family, codec), seed=seed)
+def base_folder(name: str) -> Path | None:
+    """Return the folder of the base that ``name`` starts from, or None if none is shipped."""
+    folder = WEIGHTS / BASE_OF.get(name, name)
+    return folder if folder.is_dir() else None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -127,10 +129,8 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _interface(stats: Mapping[str, Any], folder: Path) -> Interface:
-    unknown = stats.keys() - {"codec", "prompt", "tokenizer", "cameras", "control_hz", "provenance"}
-    if unknown:
-        raise ValueError(f"{STATS} has unknown fields: {', '.join(sorted(unknown))}.")
+def _interface(stats: Mapping[str, Any], folder: Path, *, read: Callable[..., Any]) -> AnyInterface:
+    own = {k: v for k, v in stats.items() if k not in ("codec", "control_hz", "provenance")}
     codec = stats.get("codec", {})
     if {"state", "action"} - codec.keys():
         raise ValueError(f"{STATS} has no normalisation of state and action.")
@@ -138,15 +138,9 @@ def _interface(stats: Mapping[str, Any], folder: Path) -> Interface:
         raise ValueError(
             f"it was trained with control_hz {stats.get('control_hz')}; this version runs {CONTROL_HZ} only."
         )
-    cameras = stats.get("cameras", {})
-    return Interface(
-        codec=Codec(
-            state=Normaliser.from_json(codec["state"]),
-            action=Normaliser.from_json(codec["action"]),
-            state_clip=codec.get("state_clip"),
-        ),
-        prompt=stats.get("prompt", "missing"),
-        tokenizer=open_tokenizer(stats.get("tokenizer", "toy"), folder),
-        # a list, of checkpoints made before there were several cameras
-        cameras=dict(zip(SLOTS, cameras, strict=False)) if isinstance(cameras, list) else cameras,
+    codec = Codec(
+        state=Normaliser.from_json(codec["state"]),
+        action=Normaliser.from_json(codec["action"]),
+        state_clip=codec.get("state_clip"),
     )
+    return read(own, codec, folder)

@@ -28,14 +28,13 @@ from rlco.policies.checkpoint import (
     WEIGHTS,
     base_policy,
     load_policy,
-    new_policy,
     read_description,
     read_object,
     save_policy,
 )
-from rlco.policies.pi.config import CONFIGS, PiConfig
-from rlco.policies.pi.interface import CONTROL_HZ
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import CONFIGS, PolicyConfig, new_policy
+from rlco.policies.interface import CONTROL_HZ
 from rlco.policies.pi.tokenizer import TOKENIZER_FILE
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
@@ -113,7 +112,7 @@ def _opened(folder: Path) -> Dataset:
     return Dataset.open(folder, control_hz=CONTROL_HZ)
 
 
-def open_policy(reference: str | Path) -> PiPolicy:
+def open_policy(reference: str | Path) -> AnyPolicy:
     """Return the policy of a checkpoint folder or a training stage's folder, a shipped base by name, or new weights.
 
     ``untrained:pi05-tiny`` is the last: random weights, for tests and for training from scratch.
@@ -133,7 +132,7 @@ def policy_folder(reference: str | Path) -> Path | None:
     return path if path.is_dir() or len(path.parts) > 1 else None
 
 
-def policy_config(reference: str | Path) -> PiConfig:
+def policy_config(reference: str | Path) -> PolicyConfig:
     """Return the sizes of a policy; no weights are read or made."""
     text = str(reference)
     if (name := text.removeprefix(UNTRAINED)) != text and name in CONFIGS:
@@ -170,7 +169,7 @@ def require_kind(reference: str | Path, *, family: str | None, horizon: int | No
             raise ValueError(f"The policy '{reference}' has {name} {found}, the recipe wants {wanted}.")
 
 
-def require_data_fits(policy: PiPolicy, datasets: Sequence[Dataset]) -> None:
+def require_data_fits(policy: AnyPolicy, datasets: Sequence[Dataset]) -> None:
     """Raise ``ValueError`` in one line where the policy cannot be trained on a dataset: before anything is decoded."""
     for dataset in datasets:
         # a dataset in our form has this camera only
@@ -178,7 +177,7 @@ def require_data_fits(policy: PiPolicy, datasets: Sequence[Dataset]) -> None:
         policy.preprocessor.require_fits(episode.task for episode in dataset.episodes)
 
 
-def require_world_fits(policy: PiPolicy, states: Sequence[InitialState]) -> None:
+def require_world_fits(policy: AnyPolicy, states: Sequence[InitialState]) -> None:
     """Raise ``ValueError`` in one line where the policy cannot act in a world: before the world is started."""
     policy.preprocessor.require_cameras([FRONT], source="the world")
     policy.preprocessor.require_fits(state.instruction for state in states)
@@ -206,7 +205,7 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 
-def sft_load(policy: PiConfig, config: SFTConfig) -> Load:
+def sft_load(policy: PolicyConfig, config: SFTConfig) -> Load:
     """Return what a step of supervised training computes and keeps."""
     return Load(
         policy=policy,
@@ -254,7 +253,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 
-def require_whole_episodes(task_name: str, policy: PiConfig, config: RLConfig) -> None:
+def require_whole_episodes(task_name: str, policy: PolicyConfig, config: RLConfig) -> None:
     """Raise ``ValueError`` where GRPO's iteration is shorter than an episode: before anything is loaded."""
     least = -(-task(task_name).max_steps // policy.executed)
     if config.algo == "grpo" and config.decisions < least:
@@ -264,7 +263,7 @@ def require_whole_episodes(task_name: str, policy: PiConfig, config: RLConfig) -
         )
 
 
-def rl_load(policy: PiConfig, real: Dataset | None, config: RLConfig) -> Load:
+def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig) -> Load:
     """Return what an update of Stage II computes and what the stage keeps."""
     return Load(
         policy=replace(policy, exploration=config.exploration.resolved(), value_from=config.value_from),
@@ -290,7 +289,7 @@ def collector(world: World, config: RLConfig) -> Collector | GroupCollector:
     return GroupCollector(world, group_size=config.group_size, starts=start)
 
 
-def real_term(policy: PiPolicy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
+def real_term(policy: AnyPolicy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
     """Return the supervised term on real demonstrations, or None where there are none."""
     if dataset is None:
         return None
@@ -353,7 +352,7 @@ def finished(folder: Path, *, inputs: Figures) -> Figures | None:
     return manifest["outputs"]
 
 
-def finish(folder: Path, policy: PiPolicy, *, inputs: Figures, figures: Figures, half: bool = False) -> Figures:
+def finish(folder: Path, policy: AnyPolicy, *, inputs: Figures, figures: Figures, half: bool = False) -> Figures:
     """Keep the trained policy, then mark the stage finished; a figure that is not finite is left out."""
     outputs = {name: value for name, value in figures.items() if math.isfinite(value)}
     save_policy(folder / POLICY, policy, provenance={**inputs, **outputs}, half=half)

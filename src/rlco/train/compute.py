@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from rlco.policies.pi.adapters import LoraConfig
-from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.adapters import LoraConfig
+from rlco.policies.contract import AnyPolicy, Trainable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -46,23 +46,23 @@ class ComputeConfig:
         """Return the budget of one cache in bytes."""
         return int(self.prefix_cache_gb * 1e9)
 
-    def prepare(self, policy: PiPolicy, trainable: Trainable) -> None:
+    def prepare(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
         self.arrange(policy, trainable)  # before it moves: the device never holds the 32-bit weights
         policy.to(self.device)
         if self.compile:
             policy.network.compile_layers()
 
-    def require_prepared(self, policy: PiPolicy, trainable: Trainable) -> None:
+    def require_prepared(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Raise ``ValueError`` for a policy that is not in the form of ``prepare``: another part of it would learn."""
-        is_low = policy.network.layer_dtype == torch.bfloat16
+        is_low = policy.layer_dtype == torch.bfloat16
         if is_low != (self.precision == "bfloat16") or (policy.prefix_trains and trainable == "expert"):
             raise ValueError(
                 f"The policy is not set up to train '{trainable}' in {self.precision}: call "
                 "config.compute.prepare(policy, config.trainable) first."
             )
 
-    def arrange(self, policy: PiPolicy, trainable: Trainable) -> None:
+    def arrange(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` into its form, where it is."""
         if self.precision == "bfloat16":
             policy.network.to_bfloat16()  # before adapters, which stay in float32

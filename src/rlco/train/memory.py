@@ -22,11 +22,12 @@ from torch.utils._pytree import tree_leaves
 
 from rlco.core.scene import ACTION_DIM, STATE_DIM
 from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.contract import Trainable
 from rlco.policies.pi.config import PiConfig
 from rlco.policies.pi.inputs import Inputs
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.network import Prefix, without_weights
-from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.pi.policy import PiPolicy
 from rlco.train.compute import ComputeConfig
 
 _ADAM_BYTES = 8

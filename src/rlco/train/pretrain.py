@@ -6,7 +6,7 @@ It plays the part of the public weights that large models start from. It never s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rlco.core.files import write_atomic
-from rlco.core.policy import Observation
+from rlco.core.policy import Batch, Observation
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
-from rlco.policies.checkpoint import new_policy
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.contract import AnyPolicy, VlaPolicy
+from rlco.policies.families import CONFIGS, new_policy
+from rlco.policies.grounding import CELL
 from rlco.train.captions import PLACE_HALF_M, caption_batch
 from rlco.train.checkpoints import (
     claim_folder,
@@ -54,6 +55,8 @@ class PretrainConfig:
     """How the shipped base was made."""
 
     policy: str = "pi05-nano"
+    also: tuple[str, ...] = ()
+    """Sizes of the same weights that answer in another way, trained along: ``openvla-oft-nano``."""
     looks: int = 800
     """Tables, lamps and cameras."""
     pictures_per_look: int = 40
@@ -113,13 +116,14 @@ def _shard(look: int, *, folder: Path, config: PretrainConfig, image_size: int) 
 
 def run_pretrain(
     config: PretrainConfig, *, folder: Path, progress: Progress | None = None
-) -> tuple[PiPolicy, dict[str, float]]:
+) -> tuple[AnyPolicy, dict[str, float]]:
     """Render, train and return the base with its held-out figures; resumes from ``folder``."""
     claim_folder(folder, asdict(config))
     policy = new_policy(config.policy, BASE_CODEC, seed=seed_of(config.seed, "weights"))
     size = policy.config.image_size
     pictures = render_all(config, folder=folder / "pictures", image_size=size, progress=progress)
-    reader = PlaceReader(policy.network.summary_dim)
+    answers = [policy, *(policy.answering_as(CONFIGS[name]()) for name in config.also)]
+    reader = PlaceReader(policy.place_features_dim)
     modules = nn.ModuleDict({"policy": policy, "reader": reader})
     optimiser = torch.optim.AdamW(
         [p for p in modules.parameters() if p.requires_grad],
@@ -137,7 +141,7 @@ def run_pretrain(
                 group["lr"] = _rate(step, config)
             index = rng.integers(0, trained, config.batch_size)
             with dumping_non_finite(folder, step=step):
-                figures = _update(modules, optimiser, pictures, index, rng, noise, config)
+                figures = _update(modules, answers, optimiser, pictures, index, rng, noise, config)
             step += 1
             if step % config.log_every == 0:
                 log.write(step, {name: float(value) for name, value in figures.items()})
@@ -154,12 +158,14 @@ def run_pretrain(
 def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: PretrainConfig) -> dict[str, float]:
     """Return errors on looks that were not trained on: place [cm], and first commanded step of a reach [cm]."""
     policy = modules["policy"]
-    assert isinstance(policy, PiPolicy)
+    assert isinstance(policy, VlaPolicy)
     rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
     batch, labels = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
     with torch.no_grad():
         prefix = policy.encode(batch.observation)
-        error = (modules["reader"](prefix.summary) - labels.place) * torch.from_numpy(PLACE_HALF_M).float()
+        error = (modules["reader"](policy.place_features(prefix)) - labels.place) * torch.from_numpy(
+            PLACE_HALF_M
+        ).float()
         flat = error[:, :2].norm(dim=1)
         action = policy.sample(batch.observation, explore=False, generator=generator).action
     reach = ~batch.is_pad[:, 0]
@@ -173,19 +179,16 @@ def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: Pre
     }
 
 
-def pointing_loss(policy: PiPolicy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
+def pointing_loss(policy: AnyPolicy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
     """Return the cross-entropy of half of the grounding heads against the cell that holds the named thing.
 
     Without it the token's attention stays flat for thousands of steps: the expected place alone is a weak teacher.
     Things outside the frame do not count.
     """
-    network = policy.network
-    assert network.grounding is not None
-    inputs = policy.preprocessor(observation)
-    scores, _ = network.grounding.look(inputs.pixels[:, 0], network.embed(inputs.tokens), inputs.is_word)
-    cells = policy.config.image_size // 4
+    scores = policy.pointing(observation)
+    cells = policy.config.image_size // CELL
     row, column = ((pixel + 1) / 2 * cells).long().clamp(0, cells - 1).T
-    half = network.grounding.heads // 2
+    half = scores.shape[1] // 2
     target = (row * cells + column)[:, None].expand(-1, half)
     loss_B = nn.functional.cross_entropy(scores[:, :half].transpose(1, 2), target, reduction="none").mean(1)
     inside_B = (pixel.abs() < 1).all(1)
@@ -194,6 +197,7 @@ def pointing_loss(policy: PiPolicy, observation: Observation, pixel: Float[Tenso
 
 def _update(  # noqa: PLR0913  (one training step, all of it)
     modules: nn.ModuleDict,
+    answers: Sequence[AnyPolicy],
     optimiser: torch.optim.Optimizer,
     pictures: Pictures,
     index: np.ndarray,
@@ -201,23 +205,28 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
     noise: torch.Generator,
     config: PretrainConfig,
 ) -> dict[str, Tensor]:
-    policy = modules["policy"]
-    assert isinstance(policy, PiPolicy)
-    batch, labels = caption_batch(pictures, index, horizon=policy.horizon, rng=rng)
+    policy = answers[0]
+    batch, labels = caption_batch(pictures, index, horizon=max(one.horizon for one in answers), rng=rng)
     image = ColourJitter()(batch.observation.image, generator=noise)
     batch = replace(batch, observation=replace(batch.observation, image=image))
     prefix = policy.encode(batch.observation)
-    place_loss = nn.functional.smooth_l1_loss(modules["reader"](prefix.summary), labels.place, beta=0.1)
+    place_loss = nn.functional.smooth_l1_loss(modules["reader"](policy.place_features(prefix)), labels.place, beta=0.1)
     point_loss = pointing_loss(policy, batch.observation, labels.pixel)
-    flow = policy.loss(batch, generator=noise, prefix=prefix).mean()
-    loss = flow + config.place_weight * place_loss + config.point_weight * point_loss
+    imitation = torch.stack(
+        [one.loss(_first_steps(batch, one.horizon), generator=noise, prefix=prefix).mean() for one in answers]
+    ).sum()
+    loss = imitation + config.place_weight * place_loss + config.point_weight * point_loss
     require_finite(loss, dump=batch_tensors(batch))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     require_finite(nn.utils.clip_grad_norm_(modules.parameters(), 1.0), dump=batch_tensors(batch))
     optimiser.step()
-    terms = {"loss": loss, "flow": flow, "place": place_loss, "point": point_loss}
+    terms = {"loss": loss, "imitation": imitation, "place": place_loss, "point": point_loss}
     return {f"pretrain/{name}": term.detach() for name, term in terms.items()}
+
+
+def _first_steps(batch: Batch, horizon: int) -> Batch:
+    return replace(batch, action=batch.action[:, :horizon], is_pad=batch.is_pad[:, :horizon])
 
 
 def _rate(step: int, config: PretrainConfig) -> float:

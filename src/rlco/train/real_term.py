@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ from rlco.core.policy import Batch
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.chunks import ChunkDataset
-from rlco.policies.pi.network import Prefix
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.contract import AnyPolicy, prefix_bytes, prefix_rows
 
 _ENCODED_AT_ONCE, _ENCODED_BYTES = 256, 2**30
 _LEAST_SAMPLES = 2048
@@ -31,7 +31,7 @@ class RealTerm:
 
     def __init__(
         self,
-        policy: PiPolicy,
+        policy: AnyPolicy,
         real: ChunkDataset,
         *,
         batch_size: int,
@@ -44,7 +44,7 @@ class RealTerm:
         self.policy, self.real, self.batch_size, self.seed = policy, real, batch_size, seed
         self.jitter = jitter if policy.prefix_trains else None
         self.generator = numpy_generator(seed, "real-term")
-        one = prefix_bytes(policy, real)
+        one = frame_bytes(policy, real)
         keeps = not policy.prefix_trains and len(real) * one <= cache_bytes
         at_once = max(1, min(_ENCODED_AT_ONCE, _ENCODED_BYTES // one))
         self._prefix = encode_all(policy, real, at_once=at_once) if keeps else None
@@ -69,7 +69,9 @@ class RealTerm:
     def _losses(self, index: np.ndarray, generator: torch.Generator) -> Float[Tensor, " B"]:
         batch = self.real.batch(index)
         if self._prefix is not None:
-            return self.policy.loss(batch, generator=generator, prefix=rows_of(self._prefix, index))
+            return self.policy.loss(
+                batch, generator=generator, prefix=prefix_rows(self._prefix, torch.from_numpy(index))
+            )
         return self.policy.loss(self._augmented(batch, generator), generator=generator)
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -79,28 +81,24 @@ class RealTerm:
         return replace(batch, observation=replace(batch.observation, image=image))
 
 
-def prefix_bytes(policy: PiPolicy, data: ChunkDataset) -> int:
+def frame_bytes(policy: AnyPolicy, data: ChunkDataset) -> int:
     """Return the memory of one frame's prefix."""
     with torch.no_grad():
-        prefix = policy.encode(data.batch(np.zeros(1, dtype=np.int64)).observation)
-    return sum(getattr(prefix, f.name).nbytes for f in fields(Prefix))
+        return prefix_bytes(policy.encode(data.batch(np.zeros(1, dtype=np.int64)).observation))
 
 
-def encode_all(policy: PiPolicy, data: ChunkDataset, *, at_once: int) -> Prefix:
+def encode_all(policy: AnyPolicy, data: ChunkDataset, *, at_once: int) -> Any:  # noqa: ANN401  (the family's prefix)
     """Return the prefix of every frame. Each is written to its place: never two copies of all of them."""
     kept: dict[str, Tensor] = {}
+    kind = None
     for rows in np.array_split(np.arange(len(data)), max(1, len(data) // at_once)):
         with torch.no_grad():
             part = policy.encode(data.batch(rows).observation)
-        for name in (f.name for f in fields(Prefix)):
+        kind = type(part)
+        for name in (f.name for f in fields(part)):
             value = getattr(part, name)
             if name not in kept:
                 kept[name] = value.new_empty(len(data), *value.shape[1:])
             kept[name][rows[0] : rows[-1] + 1] = value
-    return Prefix(**kept)
-
-
-def rows_of(prefix: Prefix, index: np.ndarray) -> Prefix:
-    """Return some rows of a kept prefix."""
-    rows = torch.from_numpy(index).to(prefix.key.device)
-    return Prefix(**{f.name: getattr(prefix, f.name)[rows] for f in fields(Prefix)})
+    assert kind is not None, "no frames"
+    return kind(**kept)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rlco.algos.ppo import PolicyLoss, policy_loss, value_loss
 from rlco.core.policy import Evaluation, Observation
 from rlco.core.rng import seed_of
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.contract import AnyPolicy
 from rlco.rollout.collect import Actor, Experience
 from rlco.train.advantages import JUDGES
 from rlco.train.beta import Beta
@@ -80,22 +80,21 @@ class ExperienceSource(Protocol):
 class StageTwo:
     """One iteration at a time: collect, then update. ``state_dict`` continues exactly.
 
-    The policy, which ``config.compute.prepare`` has brought into its form, explores as ``config.exploration`` says
+    The policy, which ``config.compute.prepare`` has brought into its form, explores as ``config.explorations`` says
     from then on. After ``finish`` the weights that 16-bit layers learnt are 32-bit ones: save the policy, and load it
     to use it.
     """
 
     def __init__(
-        self, policy: PiPolicy, collector: ExperienceSource, real_term: RealTerm | None, config: RLConfig
+        self, policy: AnyPolicy, collector: ExperienceSource, real_term: RealTerm | None, config: RLConfig
     ) -> None:
         if (real_term is None) != (config.beta == 0):
             given = "not given" if real_term is None else "given"
             raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")
         config.compute.require_prepared(policy, config.trainable)
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
-        policy.set_exploration(
-            config.exploration, value_from=config.value_from, seed=seed_of(config.seed, "stage-two", "heads")
-        )
+        policy.explore_as(config.explorations, seed=seed_of(config.seed, "stage-two", "heads"))
+        self.trust_region = config.trust_region(policy.trust_region)
         policy.most_prefix_bytes = config.compute.prefix_cache_bytes / (config.num_envs * config.decisions)
         self.iteration = 0
         self.gradient_samples = 0
@@ -141,7 +140,7 @@ class StageTwo:
         """Return L_RL + beta * L_SFT(real) + L_critic of a minibatch (eq. 8); in the critic's warm-up, L_critic."""
         config = self.config
         evaluation = self.policy.evaluate(batch.observation, batch.trace)
-        ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=config.trust_region.clip)
+        ppo = policy_loss(evaluation.log_prob, batch.old_log_prob, batch.advantage, clip=self.trust_region.clip)
         rl = ppo.loss - config.entropy * evaluation.entropy.mean()
         nothing = torch.zeros_like(rl.detach())
         critic = nothing
@@ -207,7 +206,7 @@ class StageTwo:
                     figures |= self._first(loss)
                 _add(sums, loss)
                 largest_kl = max(largest_kl, float(loss.ppo.kl))
-                stopped = largest_kl > self.config.trust_region.kl_stop and updates > 0
+                stopped = largest_kl > self.trust_region.kl_stop and updates > 0
                 if stopped:
                     break
                 self._step(loss, batch)

@@ -7,9 +7,11 @@ from typing import Literal, get_args
 
 from rlco.algos.flow import TrustRegion
 from rlco.algos.gae import DiscountPer
+from rlco.policies.contract import Trainable
+from rlco.policies.exploration import Exploration
+from rlco.policies.openvla.exploration import TokenExploration
 from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration
-from rlco.policies.pi.policy import Trainable
 from rlco.train.beta import BetaControl
 from rlco.train.compute import ComputeConfig, require_trainable
 from rlco.train.ema import require_decay
@@ -43,8 +45,10 @@ class RLConfig:
     group_size: int = 8
     """GRPO: episodes from the same start."""
     exploration: FlowExploration = field(default_factory=FlowExploration)
+    """Of flow policies; ``tokens`` is that of token policies."""
     value_from: ValueFrom = "prefix"
     """What the critic reads: the prefix's outputs, or the action expert's at t = 1 on a chunk of zeros."""
+    tokens: TokenExploration = field(default_factory=TokenExploration)
     beta: float = 1.0
     """Weight of the supervised loss on the real demonstrations, at first; 0 is plain RL."""
     beta_control: BetaControl = field(default_factory=BetaControl)
@@ -99,14 +103,17 @@ class RLConfig:
         for name in ("discount", "lam"):
             _require(self, name, "in [0, 1]", 0 <= getattr(self, name) <= 1)
         _require(self, "critic_warmup", "in [0, iterations]", 0 <= self.critic_warmup <= self.iterations)
-        _require(self, "clip", "in (0, 1)", 0 < self.trust_region.clip < 1)
-        _require(self, "kl_stop", "above 0", self.trust_region.kl_stop > 0)
+        _require(self, "clip", "in (0, 1)", self.clip is None or 0 < self.clip < 1)
+        _require(self, "kl_stop", "above 0", self.kl_stop is None or self.kl_stop > 0)
         _require_sense(self)
 
     @property
-    def trust_region(self) -> TrustRegion:
-        """Return the clip range and the KL stop, as given or as the log-probability's scale asks for."""
-        usual = self.exploration.trust_region
+    def explorations(self) -> Exploration:
+        """Return how a policy of whatever family explores."""
+        return Exploration(flow=self.exploration, value_from=self.value_from, tokens=self.tokens)
+
+    def trust_region(self, usual: TrustRegion) -> TrustRegion:
+        """Return the clip range and the KL stop, as given or as ``usual`` for the policy's log-probability."""
         return TrustRegion(
             clip=usual.clip if self.clip is None else self.clip,
             kl_stop=usual.kl_stop if self.kl_stop is None else self.kl_stop,

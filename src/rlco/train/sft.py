@@ -14,7 +14,7 @@ from rlco.core.policy import Batch
 from rlco.core.rng import seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.mixture import Mixture
-from rlco.policies.pi.policy import PiPolicy, Trainable
+from rlco.policies.contract import AnyPolicy, Trainable
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -87,7 +87,7 @@ class SFTConfig:
 class SFTTrainer:
     """One optimiser step at a time; everything it needs to continue exactly is in ``state_dict``."""
 
-    def __init__(self, policy: PiPolicy, mixture: Mixture, config: SFTConfig) -> None:
+    def __init__(self, policy: AnyPolicy, mixture: Mixture, config: SFTConfig) -> None:
         """``policy`` is brought into the form that ``config`` asks for: what learns, and in which precision."""
         self.policy, self.mixture, self.config = policy, mixture, config
         self.step = 0
@@ -156,7 +156,7 @@ def batch_tensors(batch: Batch) -> dict[str, Any]:
 
 
 def run_sft(
-    policy: PiPolicy,
+    policy: AnyPolicy,
     mixture: Mixture,
     config: SFTConfig,
     *,

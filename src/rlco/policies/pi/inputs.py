@@ -14,8 +14,9 @@ from rlco.core.policy import Observation
 from rlco.core.scene import STATE_DIM
 from rlco.policies.pi.config import PiConfig
 from rlco.policies.pi.interface import Interface
-from rlco.policies.pi.prompts import STATE_BINS, STYLES, tokenise
+from rlco.policies.pi.prompts import STYLES, tokenise
 from rlco.policies.pi.vision import to_pixels
+from rlco.policies.words import STATE_BINS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
+from rlco.policies.grounding import Grounding, grid
+from rlco.policies.layers import Rotary, additive, run
 from rlco.policies.pi.config import PiConfig
 from rlco.policies.pi.inputs import Inputs
-from rlco.policies.pi.layers import EXPERT_NORMS, ExpertLayer, PrefixLayer, Rope, Rotary, additive, run
+from rlco.policies.pi.layers import EXPERT_NORMS, ExpertLayer, PrefixLayer, Rope
 from rlco.policies.pi.suffix import SUFFIXES
-from rlco.policies.pi.vision import Grounding, Projector, VisionTower, grid
+from rlco.policies.pi.vision import Projector, VisionTower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +125,7 @@ class PiNetwork(nn.Module):
         self.action_in_proj = nn.Linear(config.model_action_dim, width)
         self.action_out_proj = nn.Linear(width, config.model_action_dim)
         self.suffix = SUFFIXES[config.family](config)
-        self.grounding = Grounding(config) if config.grounding_heads else None
+        self.grounding = _grounding(config)
         self.recompute = False
 
     @property
@@ -266,6 +268,12 @@ class PiNetwork(nn.Module):
         return self
 
 
+def _grounding(config: PiConfig) -> Grounding | None:
+    if not config.grounding_heads:
+        return None
+    return Grounding(image_size=config.image_size, heads=config.grounding_heads, width=config.language.width)
+
+
 _KEPT_FLOAT32 = ("patch_embedding", "position_embedding", "input_layernorm", "post_attention_layernorm", "model.norm")
 
 
@@ -280,7 +288,7 @@ def without_weights(config: PiConfig) -> PiNetwork:
     embeddings = network.paligemma_with_expert.paligemma.model.vision_tower.vision_model.embeddings
     embeddings.position_ids = nn.Buffer(torch.arange(embeddings.num_positions).expand(1, -1), persistent=False)
     if network.grounding is not None:
-        network.grounding.grid = nn.Buffer(grid(config), persistent=False)
+        network.grounding.grid = nn.Buffer(grid(config.image_size), persistent=False)
     missed = [name for name, buffer in network.named_buffers() if buffer.is_meta]
     assert not missed, missed
     return network

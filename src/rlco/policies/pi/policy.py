@@ -5,35 +5,34 @@ Letters: B batch, N flow copies, K denoising steps, H horizon, A padded action d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from typing import Literal
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rlco.algos.flow import draw_time, flow_loss, interpolate, time_grid
+from rlco.algos.flow import TrustRegion, draw_time, flow_loss, interpolate, time_grid
 from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
 from rlco.core.scene import ACTION_DIM, STATE_DIM
-from rlco.policies.pi.adapters import LoraConfig, adapter_parameters, add_adapters, has_adapters, merged_state
+from rlco.policies.contract import Trainable, VlaPolicy, prefix_bytes
+from rlco.policies.exploration import Exploration
 from rlco.policies.pi.config import PiConfig, ValueFrom
 from rlco.policies.pi.exploration import FlowExploration
 from rlco.policies.pi.heads import NoiseHead, ValueHead
 from rlco.policies.pi.inputs import Preprocessor
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.network import PiNetwork, Prefix
-from rlco.policies.pi.tokenizer import bin_rows, structured_bins
 from rlco.policies.pi.walk import KERNELS, Flow, Gaussian, Walk, euler_chain, walk
+from rlco.policies.words import STATE_BINS, bin_rows, structured_rows
 
-Trainable = Literal["all", "expert", "lora"]
 _PREFIX_KEYS = tuple(field.name for field in fields(Prefix))
 
 
-class PiPolicy(nn.Module):
+class PiPolicy(VlaPolicy[PiConfig, Prefix]):
     """See ``rlco.core.policy.Policy``."""
 
     def __init__(
@@ -45,8 +44,6 @@ class PiPolicy(nn.Module):
         self.interface = interface
         self.codec = interface.codec
         self.preprocessor = Preprocessor(config, interface)
-        self.most_prefix_bytes: float = math.inf
-        """A trace keeps the prefix of a decision where nothing in it learns and it is not larger than this."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = PiNetwork(config) if network is None else network
@@ -54,16 +51,11 @@ class PiPolicy(nn.Module):
             self.value_head = self._new_value_head()
         with torch.no_grad():
             if network is None and config.vocabulary <= 1024:  # the built-in tokenizer
-                self.network.embedding[bin_rows()] = structured_bins(config.language.width)
+                self.network.embedding[bin_rows()] = structured_rows(STATE_BINS + 1, config.language.width)
         # Noise is added only to what is executed: the rest is moved along the flow without it.
         counts = torch.zeros(config.horizon, config.model_action_dim, dtype=torch.bool)
         counts[: config.executed, :ACTION_DIM] = True
         self.stochastic = nn.Buffer(counts, persistent=False)
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the parameters are. Batches and random draws start on the CPU and are moved there."""
-        return self.network.embedding.device
 
     @property
     def horizon(self) -> int:
@@ -80,31 +72,24 @@ class PiPolicy(nn.Module):
         """Return the shape (H, A) of one sample's initial noise."""
         return self.config.horizon, self.config.model_action_dim
 
-    def set_trainable(self, part: Trainable, *, lora: LoraConfig | None = None) -> None:
-        """Choose what learns: everything, the action expert, or adapters on frozen towers. The heads always do.
-
-        ``lora``: the adapters, by default ``LoraConfig()``, are added beside frozen weights; what maps actions, state
-        and flow time into the expert and out of it learns too. Raises ``ValueError`` if there are adapters already.
-        """
-        if part == "lora":
-            add_adapters(self.network, lora or LoraConfig())
-        elif has_adapters(self):
-            raise ValueError("This policy has adapters: save it (they are merged) and load it to train another part.")
+    def _frozen(self, part: Trainable) -> set[int]:
         prefix = {id(p) for p in self.network.prefix_parameters()}
         towers = prefix | {id(p) for p in self.network.paligemma_with_expert.parameters()}
-        adapters = {id(p) for p in adapter_parameters(self.network)}
-        frozen = {"all": set(), "expert": prefix, "lora": towers - adapters}[part]
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(id(parameter) not in frozen)
+        return {"all": set[int](), "expert": prefix, "lora": towers}[part]
 
     @property
     def prefix_trains(self) -> bool:
         """Return whether anything upstream of the prefix learns; where nothing does, a prefix can be kept."""
         return any(p.requires_grad for p in self.network.prefix_parameters())
 
-    def merged_state(self) -> dict[str, Tensor]:
-        """Return every tensor by name, adapters merged into the weights that they change: what a checkpoint keeps."""
-        return merged_state(self)
+    def explore_as(self, exploration: Exploration, *, seed: int = 0) -> None:
+        """Take the flow's part of ``exploration``."""
+        self.set_exploration(exploration.flow, value_from=exploration.value_from, seed=seed)
+
+    @property
+    def trust_region(self) -> TrustRegion:
+        """Return what the reduction of the chain's log-probability asks for."""
+        return self.config.exploration.trust_region
 
     def set_exploration(
         self, exploration: FlowExploration, *, value_from: ValueFrom | None = None, seed: int = 0
@@ -164,7 +149,7 @@ class PiPolicy(nn.Module):
         else:
             chain = euler_chain(start.to(device), self._flow(prefix), time=self._grid())
             log_prob, trace = chain.new_zeros(len(chain)), {"chain": chain}
-        if not self.prefix_trains and _bytes_of_one(prefix) <= self.most_prefix_bytes:
+        if not self.prefix_trains and prefix_bytes(prefix) <= self.most_prefix_bytes:
             trace |= {f"prefix_{name}": getattr(prefix, name) for name in _PREFIX_KEYS}
         return Sample(
             action=self.codec.action.undo(trace["chain"][:, -1, :, :ACTION_DIM]),
@@ -191,14 +176,26 @@ class PiPolicy(nn.Module):
         """Return V(s) alone, for bootstrapping."""
         return self._value(self.encode(observation), observation)
 
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that only the value uses."""
-        return list(self.value_head.parameters())
+    def answering_as(self, config: PiConfig) -> Self:
+        """Return this policy: a flow's chunk has one length."""
+        if config != self.config:
+            raise ValueError("A policy of pi0 or pi0.5 answers in one way.")
+        return self
 
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """Return every other trainable parameter."""
-        critic = {id(p) for p in self.critic_parameters()}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in critic]
+    @property
+    def place_features_dim(self) -> int:
+        """Return the number of features in ``place_features``."""
+        return self.network.summary_dim
+
+    def place_features(self, prefix: Prefix) -> Float[Tensor, "B features"]:
+        """Return what a reader of the named thing's place reads in pretraining."""
+        return prefix.summary
+
+    def pointing(self, observation: Observation) -> Float[Tensor, "B heads cells"]:
+        """Return where the grounding heads look, before the softmax."""
+        network, inputs = self.network, self.preprocessor(observation)
+        assert network.grounding is not None
+        return network.grounding.look(inputs.pixels[:, 0], network.embed(inputs.tokens), inputs.is_word)[0]
 
     def _prefix_of(self, observation: Observation, trace: Trace) -> Prefix:
         if "prefix_key" in trace and not self.prefix_trains:
@@ -303,7 +300,3 @@ class PiPolicy(nn.Module):
 
 def _noise_range(exploration: FlowExploration) -> tuple[tuple[float, float], float]:
     return exploration.std_bounds, exploration.std_start
-
-
-def _bytes_of_one(prefix: Prefix) -> int:
-    return sum(getattr(prefix, name).nbytes for name in _PREFIX_KEYS) // len(prefix.summary)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rlco.core.errors import unknown_name
+from rlco.policies.words import STATE_BINS
 
-STATE_BINS = 256
 PADDED_STATE_DIM = 32
 """lerobot up to 0.4.4 padded the state to this length before it discretised it."""
 

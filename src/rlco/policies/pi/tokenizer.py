@@ -6,44 +6,16 @@ and each of the 257 state bins is a token of its own, so a prompt of the nano po
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import tokenizers
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from rlco.policies.pi.prompts import STATE_BINS, Tokenizer
+from rlco.policies.pi.prompts import Tokenizer
+from rlco.policies.words import BOS, FIRST_BIN, INDEX, words
 
 TOKENIZER_FILE = "tokenizer.json"
-_SPECIAL = ["<pad>", "<bos>", "<unk>", "Task:", ", State:", ";\nAction:", ","]
-_CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-.'?!")
-_TEXT = """
-push pull pick place open close move reach touch go find where is the a an to of in on into onto and put it up down
-left right front behind above near far small big large tiny middle most
-cube block box ball sphere cylinder can egg capsule object thing drawer bowl handle tray plate gripper table
-red green blue yellow orange purple pink brown black white gray cyan magenta lime navy olive teal maroon gold
-violet turquoise salmon beige
-"""
-_WORDS = _TEXT.split()
-_FIRST_BIN = len(_SPECIAL)
-# New tokens go to the end: the shipped embedding knows the others by their number.
-_VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS, "\n"]
-_INDEX = {token: i for i, token in enumerate(dict.fromkeys(_VOCABULARY))}
-PAD, BOS, UNKNOWN = 0, 1, 2
-
-
-@lru_cache(maxsize=4096)
-def words(text: str) -> tuple[int, ...]:
-    """Return the tokens of free text, lower-cased; an unknown word becomes its characters."""
-    ids: list[int] = []
-    for word in re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower()):
-        ids += [_INDEX[word]] if word in _INDEX else [_INDEX.get(c, UNKNOWN) for c in word]
-    return tuple(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +26,9 @@ class ToyTokenizer:
         """Return the ids of a prompt and the place of the task's words."""
         text = words(task)
         if bins is None:
-            return [BOS, *text, _INDEX["\n"]], slice(1, 1 + len(text))
-        state = [_FIRST_BIN + 1 + b for b in bins]
-        ids = [BOS, _INDEX["Task:"], *text, _INDEX[", State:"], *state, _INDEX[";\nAction:"]]
+            return [BOS, *text, INDEX["\n"]], slice(1, 1 + len(text))
+        state = [FIRST_BIN + 1 + b for b in bins]
+        ids = [BOS, INDEX["Task:"], *text, INDEX[", State:"], *state, INDEX[";\nAction:"]]
         return ids, slice(2, 2 + len(text))
 
 
@@ -128,20 +100,3 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
         return "toy"
     (folder / TOKENIZER_FILE).write_text(tokenizer.text)
     return TOKENIZER_FILE
-
-
-def structured_bins(width: int) -> Float[Tensor, "bins width"]:
-    """Return a starting embedding in which neighbouring state bins look alike (sines of the bin's value)."""
-    value = torch.linspace(-1, 1, STATE_BINS + 1)[:, None]
-    frequency = torch.logspace(-1, 4, width // 2, base=2.0)[None] * torch.pi
-    return torch.cat([torch.sin(frequency * value), torch.cos(frequency * value)], dim=1) / width**0.5
-
-
-def bin_rows() -> slice:
-    """Return which rows of the embedding are state bins."""
-    return slice(_FIRST_BIN, _FIRST_BIN + STATE_BINS + 1)
-
-
-def vocabulary_size() -> int:
-    """Return how many tokens the built-in tokenizer can give."""
-    return len(_INDEX)

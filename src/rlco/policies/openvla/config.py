@@ -1,0 +1,212 @@
+"""Sizes of OpenVLA. Nothing here builds anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from rlco.core.scene import ACTION_DIM
+from rlco.policies.openvla.exploration import TokenExploration
+
+Family = Literal["openvla"]
+Head = Literal["autoregressive", "parallel"]
+"""autoregressive: one control step, token after token (OpenVLA). parallel: a chunk of them in one pass, every action
+slot seeing every other (OpenVLA-OFT, discrete tokens)."""
+BINS = 256
+"""Action tokens: the last ids of the text vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TowerSize:
+    """Shape of one vision transformer."""
+
+    width: int
+    mlp: int
+    depth: int
+    """The features are those of the last block but one."""
+    heads: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenVlaConfig:
+    """Everything that fixes the network's shapes, and how it answers."""
+
+    image_size: int
+    patch_size: int
+    dino: TowerSize
+    siglip: TowerSize
+    registers: int
+    """Learned tokens beside DINO's class token."""
+    width: int
+    mlp: int
+    depth: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    text_vocabulary: int
+    """Ids that the tokenizer knows. An action token is this minus 1 to 256."""
+    vocabulary: int
+    """Rows of the embedding: the text vocabulary, padded."""
+    prompt_length: int
+    """The most tokens of a prompt, its beginning not counted."""
+    horizon: int = 1
+    executed: int = 1
+    head: Head = "autoregressive"
+    family: Family = "openvla"
+    proprio: bool = False
+    """One more token that reads the normalised state (OpenVLA-OFT's proprio projector); not in released OpenVLA."""
+    grounding_heads: int = 0
+    """Language-queried spatial-softmax heads that make one more token; 0 is the published architecture."""
+    exploration: TokenExploration = field(default_factory=TokenExploration)
+    """How actions are drawn, and what the critic reads."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("family", get_args(Family)), ("head", get_args(Head))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"OpenVlaConfig.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}."
+                )
+        self._require_sizes()
+        self._require_divisible()
+        if not 1 <= self.executed <= self.horizon:
+            raise ValueError(f"OpenVlaConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
+        if self.head == "autoregressive" and self.horizon != 1:
+            raise ValueError(
+                f"OpenVlaConfig.horizon must be 1 with the autoregressive head, got {self.horizon}: chunks are the "
+                "parallel head's."
+            )
+
+    def _require_sizes(self) -> None:
+        for name in ("depth", "heads", "kv_heads", "patch_size", "horizon", "prompt_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"OpenVlaConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        for name in ("dino", "siglip"):
+            if getattr(self, name).depth < 2:
+                raise ValueError(f"OpenVlaConfig.{name}.depth must be 2 or more: features leave before the last block.")
+        if not BINS < self.text_vocabulary <= self.vocabulary:
+            raise ValueError(
+                f"OpenVlaConfig.text_vocabulary must be above {BINS} and at most vocabulary {self.vocabulary}, got "
+                f"{self.text_vocabulary}."
+            )
+
+    def _require_divisible(self) -> None:
+        for name, number, of, divisor in (
+            ("heads", self.heads, "kv_heads", self.kv_heads),
+            ("dino.width", self.dino.width, "dino.heads", self.dino.heads),
+            ("siglip.width", self.siglip.width, "siglip.heads", self.siglip.heads),
+            ("image_size", self.image_size, "patch_size", self.patch_size),
+            ("head_dim", self.head_dim, "two halves", 2),
+        ):
+            if number % divisor:
+                raise ValueError(f"OpenVlaConfig.{name} must be a multiple of {of} {divisor}, got {number}.")
+
+    @property
+    def patches(self) -> int:
+        """Return the number of patches of a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def slots(self) -> int:
+        """Return the number of action tokens of one answer."""
+        return self.horizon * ACTION_DIM
+
+    @property
+    def first_action_id(self) -> int:
+        """Return the id of the action token of the highest value."""
+        return self.text_vocabulary - BINS
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> OpenVlaConfig:
+        """Inverse of ``to_json``. Raises ``ValueError`` on a missing or unknown field."""
+        try:
+            towers = {k: TowerSize(**value[k]) for k in ("dino", "siglip") if k in value}
+            return cls(**{**value, **towers, "exploration": TokenExploration(**value.get("exploration", {}))})
+        except TypeError as error:
+            raise ValueError(f"Not a configuration of OpenVLA: {error}.") from error
+
+
+def openvla_nano() -> OpenVlaConfig:
+    """About 1.5 million parameters: trains on two CPU cores."""
+    tower = TowerSize(width=64, mlp=192, depth=3, heads=4)
+    return OpenVlaConfig(
+        image_size=96,
+        patch_size=24,
+        dino=tower,
+        siglip=tower,
+        registers=2,
+        width=128,
+        mlp=256,
+        depth=3,
+        heads=4,
+        kv_heads=4,
+        head_dim=32,
+        text_vocabulary=768,
+        vocabulary=768,
+        prompt_length=16,
+        proprio=True,
+        grounding_heads=16,
+    )
+
+
+def openvla_oft_nano() -> OpenVlaConfig:
+    """``openvla_nano`` answering with a chunk in one pass: the same weights."""
+    return replace(openvla_nano(), head="parallel", horizon=8, executed=4)
+
+
+def openvla_tiny() -> OpenVlaConfig:
+    """For tests: random weights, milliseconds, no token that OpenVLA does not have."""
+    tower = TowerSize(width=16, mlp=32, depth=2, heads=2)
+    return OpenVlaConfig(
+        image_size=32,
+        patch_size=16,
+        dino=tower,
+        siglip=replace(tower, width=24),
+        registers=4,
+        width=16,
+        mlp=32,
+        depth=2,
+        heads=2,
+        kv_heads=2,
+        head_dim=8,
+        text_vocabulary=768,
+        vocabulary=832,
+        prompt_length=24,
+    )
+
+
+def openvla_oft_tiny() -> OpenVlaConfig:
+    """For tests: ``openvla_tiny`` answering with a chunk, and reading the state."""
+    return replace(openvla_tiny(), head="parallel", horizon=8, executed=4, proprio=True, grounding_heads=2)
+
+
+def openvla_7b() -> OpenVlaConfig:
+    """The released size (7.5 billion parameters)."""
+    return OpenVlaConfig(
+        image_size=224,
+        patch_size=14,
+        dino=TowerSize(width=1024, mlp=4096, depth=24, heads=16),
+        siglip=TowerSize(width=1152, mlp=4304, depth=27, heads=16),
+        registers=4,
+        width=4096,
+        mlp=11008,
+        depth=32,
+        heads=32,
+        kv_heads=32,
+        head_dim=128,
+        text_vocabulary=32000,
+        vocabulary=32064,
+        prompt_length=96,
+    )
+
+
+CONFIGS = {
+    "openvla-nano": openvla_nano,
+    "openvla-oft-nano": openvla_oft_nano,
+    "openvla-tiny": openvla_tiny,
+    "openvla-oft-tiny": openvla_oft_tiny,
+    "openvla-7b": openvla_7b,
+}

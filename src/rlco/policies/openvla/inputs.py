@@ -1,0 +1,107 @@
+"""From an observation to what the network reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from rlco.core.policy import Observation
+from rlco.policies.openvla.config import OpenVlaConfig
+from rlco.policies.openvla.interface import Interface
+from rlco.policies.openvla.prompts import tokenise
+
+_DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """Observations as the network reads them."""
+
+    pixels: Float[Tensor, "B 6 rows columns"]
+    """Channels 0 to 2 normalised for DINO, 3 to 5 for SigLIP."""
+    begin: Int[Tensor, " B"]
+    """The id that begins the sequence; the looks follow it."""
+    tokens: Int[Tensor, "B T"]
+    """The rest of the prompt, padded on the left."""
+    is_token: Bool[Tensor, "B T"]
+    """False on padding."""
+    is_word: Bool[Tensor, "B T"]
+    """True on the words of the instruction."""
+    state: Float[Tensor, "B S"]
+    """Normalised."""
+
+    def to(self, device: torch.device) -> Inputs:
+        """Return the same on ``device``."""
+        return Inputs(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+class Preprocessor:
+    """Normalises and tokenises; crops and resizes images."""
+
+    def __init__(self, config: OpenVlaConfig, interface: Interface) -> None:
+        self.config, self.interface = config, interface
+
+    def __call__(self, observation: Observation) -> Inputs:
+        """Raises ``ValueError`` when a prompt does not fit or is empty, or the camera is missing."""
+        tokens, is_token, is_word = self._prompts(observation.instruction)
+        picture = observation.camera(self.interface.camera)
+        return Inputs(
+            pixels=to_pixels(picture, size=self.config.image_size, crop_area=self.interface.crop_area),
+            begin=torch.full((len(tokens),), self.interface.tokenizer.begin),
+            tokens=tokens,
+            is_token=is_token,
+            is_word=is_word,
+            state=self.interface.codec.read(observation.state),
+        )
+
+    def require_fits(self, instructions: Iterable[str]) -> None:
+        """Raise ``ValueError`` unless the prompt of every instruction fits."""
+        if tasks := sorted(set(instructions)):
+            self._prompts(tuple(tasks))
+
+    def require_cameras(self, available: Iterable[str], *, source: str) -> None:
+        """Raise ``ValueError`` unless ``source`` has the camera that the policy looks through."""
+        found = list(available)
+        if self.interface.camera not in found:
+            raise ValueError(
+                f"The policy looks through camera '{self.interface.camera}', {source} has {', '.join(found)}."
+            )
+
+    def _prompts(self, tasks: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        found = tokenise(
+            tasks,
+            style=self.interface.prompt,
+            tokenizer=self.interface.tokenizer,
+            length=self.config.prompt_length,
+        )
+        if (highest := int(found[0].max())) >= self.config.vocabulary:
+            raise ValueError(
+                f"The tokenizer gives token {highest}, the policy knows {self.config.vocabulary}: it is not the "
+                "tokenizer that the policy was trained with."
+            )
+        return found
+
+
+def to_pixels(
+    image: UInt8[Tensor, "B height width 3"], *, size: int, crop_area: float | None = None
+) -> Float[Tensor, "B 6 size size"]:
+    """Cut the centre, resize without keeping the aspect (bicubic), normalise twice.
+
+    ``crop_area``: what share of the picture is kept, for a policy that was trained on random crops of that area.
+    """
+    x = image.permute(0, 3, 1, 2).float()
+    if crop_area is not None:
+        height, width = (round(side * math.sqrt(crop_area)) for side in x.shape[-2:])
+        top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+        x = x[..., top : top + height, left : left + width]
+    if x.shape[-2:] != (size, size):
+        x = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    x = x / 255
+    mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (_DINO_MEAN, _DINO_STD))
+    return torch.cat([(x - mean) / std, x * 2 - 1], dim=1)

@@ -1,0 +1,280 @@
+"""OpenVLA as a policy: supervised loss, sampling, scoring. One reading of the prompt serves all three.
+
+Letters: B batch, H horizon, N action tokens (7 H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from rlco.algos.flow import TRUST_REGIONS, TrustRegion
+from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
+from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.policies.contract import Trainable, VlaPolicy, prefix_bytes
+from rlco.policies.exploration import Exploration
+from rlco.policies.openvla.config import BINS, OpenVlaConfig
+from rlco.policies.openvla.exploration import TokenExploration
+from rlco.policies.openvla.heads import ValueHead
+from rlco.policies.openvla.inputs import Inputs, Preprocessor
+from rlco.policies.openvla.interface import Interface
+from rlco.policies.openvla.network import OpenVlaNetwork, Prefix, Prompt
+from rlco.policies.openvla.tokens import to_bins, to_values
+from rlco.policies.words import structured_rows
+
+
+class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
+    """See ``rlco.core.policy.Policy``."""
+
+    def __init__(
+        self, config: OpenVlaConfig, interface: Interface, *, seed: int = 0, network: OpenVlaNetwork | None = None
+    ) -> None:
+        """Draw the weights from ``seed``; a ``network`` that is given brings its own, or will be loaded."""
+        super().__init__()
+        self.config = config
+        self.interface = interface
+        self.codec = interface.codec
+        self.preprocessor = Preprocessor(config, interface)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = OpenVlaNetwork(config, state_dim=STATE_DIM) if network is None else network
+            self.value_head = ValueHead(config.width)
+        # OpenVLA-OFT reads zeros at its action slots: its many layers tell them apart by their positions, few do not
+        self.slot_code = nn.Buffer(structured_rows(max(config.slots, 2), config.width), persistent=False)
+        if network is None:
+            _structure_actions(self.network)
+        for parameter in self.network.unused_parameters():
+            parameter.requires_grad_(requires_grad=False)
+
+    @property
+    def horizon(self) -> int:
+        """Return H, the predicted control steps."""
+        return self.config.horizon
+
+    @property
+    def executed(self) -> int:
+        """Return how many control steps of a chunk are executed."""
+        return self.config.executed
+
+    @property
+    def noise_shape(self) -> tuple[int]:
+        """Return the shape (N,) of one sample's noise: which token of its distribution each slot takes."""
+        return (self.config.slots,)
+
+    def _frozen(self, part: Trainable) -> set[int]:
+        network = self.network
+        unused = {id(p) for p in network.unused_parameters()}
+        published = (network.vision_backbone, network.projector, network.language_model)
+        towers = {id(p) for module in published for p in module.parameters()}
+        vision = {id(p) for p in network.vision_parameters()}
+        return unused | {"all": set[int](), "expert": vision, "lora": towers}[part]
+
+    @property
+    def prefix_trains(self) -> bool:
+        """Return whether anything that sees learns; where nothing does, what it saw can be kept."""
+        return any(p.requires_grad for p in self.network.vision_parameters())
+
+    def explore_as(self, exploration: Exploration, *, seed: int = 0) -> None:
+        """Take the tokens' part of ``exploration``; no head depends on it."""
+        del seed
+        self.set_exploration(exploration.tokens)
+
+    @property
+    def trust_region(self) -> TrustRegion:
+        """Return PPO's usual one: the log-probability is a sum over the tokens of a decision."""
+        return TRUST_REGIONS["sum"]
+
+    def set_exploration(self, exploration: TokenExploration) -> None:
+        """Say how tokens are drawn and what the critic reads."""
+        self.config = replace(self.config, exploration=exploration)
+
+    def answering_as(self, config: OpenVlaConfig) -> Self:
+        """Return a policy of the same network and critic that answers with another head or horizon."""
+        answer = {"head": config.head, "horizon": config.horizon, "executed": config.executed}
+        if replace(self.config, **answer, exploration=config.exploration) != config:
+            raise ValueError("A policy can answer with another head or horizon, not with other sizes.")
+        other = type(self)(config, self.interface, network=self.network)
+        other.value_head = self.value_head
+        return other
+
+    def encode(self, observation: Observation) -> Prefix:
+        """Return what the network sees of observations, without gradient where seeing is not trained."""
+        return self._see(self._inputs(observation))
+
+    def loss(self, batch: Batch, *, generator: torch.Generator, prefix: Prefix | None = None) -> Float[Tensor, " B"]:
+        """Return the cross-entropy of each sample's tokens over the whole vocabulary.
+
+        Mean over the tokens of unpadded steps; the autoregressive head has to end its answer too. Actions outside the
+        statistics' range are clipped to it. ``prefix`` saves seeing where it is known.
+        """
+        del generator  # nothing is drawn
+        inputs = self._inputs(batch.observation)
+        prompt = self._read(inputs, prefix)
+        bins = to_bins(self.codec.action.do(batch.action)).flatten(1).to(self.device)
+        target, counts = bins + self.config.first_action_id, ~batch.is_pad.repeat_interleave(ACTION_DIM, dim=1)
+        out = self._outputs(prompt, bins, to_the_end=self.config.head == "autoregressive")
+        if self.config.head == "autoregressive":
+            end = target.new_full((len(target), 1), self.interface.tokenizer.end)
+            target, counts = torch.cat([target, end], dim=1), torch.cat([counts, counts[:, -1:]], dim=1)
+        nats = F.cross_entropy(self.network.logits(out).transpose(1, 2), target, reduction="none")
+        weight = counts.to(nats)
+        return (nats * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def sample(
+        self,
+        observation: Observation,
+        *,
+        explore: bool,
+        generator: torch.Generator,
+        noise: Float[Tensor, "B N"] | None = None,
+    ) -> Sample:
+        """Draw action tokens at the temperature of exploration or of evaluation.
+
+        ``noise``: standard normal numbers, where the caller draws them itself (evaluation on fixed states).
+        """
+        inputs = self._inputs(observation)
+        prefix = self._see(inputs)
+        prompt = self.network.read(prefix, inputs)
+        exploration = self.config.exploration
+        temperature = exploration.temperature if explore else exploration.eval_temperature
+        shape = (len(observation), *self.noise_shape)
+        given = torch.randn(shape, generator=generator) if noise is None else noise
+        bins, log_prob = self._draw(prompt, torch.special.ndtr(given).to(self.device), temperature=temperature)
+        trace: dict[str, Tensor] = {"bins": bins}
+        if explore:
+            trace["temperature"] = torch.full((len(bins),), temperature, device=self.device)
+        if not self.prefix_trains and prefix_bytes(prefix) <= self.most_prefix_bytes:
+            trace["looks"] = prefix.looks
+        return Sample(
+            action=self.codec.action.undo(to_values(bins).unflatten(1, (-1, ACTION_DIM))),
+            log_prob=self._counted(log_prob) if explore else log_prob.new_zeros(len(log_prob)),
+            value=self._value(prompt),
+            trace=trace,
+        )
+
+    def evaluate(self, observation: Observation, trace: Trace) -> Evaluation:
+        """Score drawn tokens under the present parameters, at the temperature that they were drawn at.
+
+        Raises ``ValueError`` if they were drawn without exploration, or at another temperature.
+        """
+        self._require_own(trace)
+        kept = trace.get("looks") if not self.prefix_trains else None
+        inputs = self._inputs(observation)
+        prompt = self._read(inputs, None if kept is None else Prefix(looks=kept))
+        bins = trace["bins"]
+        log_p = self._log_probs(self._outputs(prompt, bins), temperature=self.config.exploration.temperature)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        return Evaluation(
+            log_prob=self._counted(log_p.gather(-1, bins[..., None]).squeeze(-1)),
+            entropy=self._counted(entropy),
+            value=self._value(prompt),
+        )
+
+    def value(self, observation: Observation) -> Float[Tensor, " B"]:
+        """Return V(s) alone, for bootstrapping."""
+        return self._value(self._read(self._inputs(observation), None))
+
+    @property
+    def place_features_dim(self) -> int:
+        """Return the number of features in ``place_features``."""
+        return self.config.width
+
+    def place_features(self, prefix: Prefix) -> Float[Tensor, "B features"]:
+        """Return what a reader of the named thing's place reads in pretraining: the grounding token."""
+        return prefix.looks[:, -1]
+
+    def pointing(self, observation: Observation) -> Float[Tensor, "B heads cells"]:
+        """Return where the grounding heads look, before the softmax."""
+        network, inputs = self.network, self._inputs(observation)
+        assert network.grounding is not None
+        return network.grounding.look(inputs.pixels[:, 3:], network.embed(inputs.tokens).float(), inputs.is_word)[0]
+
+    def _inputs(self, observation: Observation) -> Inputs:
+        return self.preprocessor(observation).to(self.device)
+
+    def _see(self, inputs: Inputs) -> Prefix:
+        with nullcontext() if self.prefix_trains else torch.no_grad():
+            return self.network.see(inputs)
+
+    def _read(self, inputs: Inputs, prefix: Prefix | None) -> Prompt:
+        return self.network.read(self._see(inputs) if prefix is None else prefix, inputs)
+
+    def _outputs(
+        self, prompt: Prompt, bins: Int[Tensor, "B N"], *, to_the_end: bool = False
+    ) -> Float[Tensor, "B n width"]:
+        """Return the outputs that predict each action token, and the one after them with ``to_the_end``."""
+        before = bins if to_the_end else bins[:, :-1]
+        causal = self.config.head == "autoregressive"
+        x = self._embedded(before) if causal else self._slots(len(bins), before.shape[1])
+        out, _ = self.network.go_on(x, prompt, kept=prompt.kept, causal=causal)
+        return torch.cat([prompt.last[:, None], out.float()], dim=1)
+
+    def _draw(
+        self, prompt: Prompt, share: Float[Tensor, "B N"], *, temperature: float
+    ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B N"]]:
+        """Return the tokens at ``share`` of each slot's cumulative distribution, and their log-probabilities."""
+        if self.config.head == "parallel":
+            slots = torch.zeros(share.shape, dtype=torch.long, device=share.device)
+            return self._pick(self._outputs(prompt, slots), share, temperature=temperature)
+        out, kept, drawn = prompt.last, prompt.kept, []
+        for n in range(share.shape[1]):
+            if n:
+                x, kept = self.network.go_on(self._embedded(drawn[-1][0][:, None]), prompt, kept=kept, causal=True)
+                out = x[:, 0]
+            drawn.append(self._pick(out, share[:, n], temperature=temperature))
+        bins, log_prob = zip(*drawn, strict=True)
+        return torch.stack(bins, dim=1), torch.stack(log_prob, dim=1)
+
+    def _pick(self, out: Tensor, share: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+        if not temperature:
+            bins = self.network.action_logits(out).argmax(-1)
+            return bins, torch.zeros_like(share)
+        log_p = self._log_probs(out, temperature=temperature)
+        below = log_p.exp().cumsum(-1)
+        # scaled by its end, which rounding leaves beside 1: no share is beyond the last token
+        bins = torch.searchsorted(below, (share * below[..., -1])[..., None]).squeeze(-1).clamp(max=BINS - 1)
+        return bins, log_p.gather(-1, bins[..., None]).squeeze(-1)
+
+    def _log_probs(self, out: Float[Tensor, "*B width"], *, temperature: float) -> Float[Tensor, "*B bins"]:
+        """Return the log-probabilities of the 256 action tokens: the one distribution of sampler and score."""
+        return (self.network.action_logits(out) / temperature).log_softmax(-1)
+
+    def _counted(self, per_token: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        """Return the sum over the tokens of the executed steps."""
+        return per_token[:, : self.executed * ACTION_DIM].sum(1)
+
+    def _embedded(self, bins: Int[Tensor, "B n"]) -> Float[Tensor, "B n width"]:
+        return self.network.embed(bins + self.config.first_action_id)
+
+    def _slots(self, count: int, slots: int) -> Float[Tensor, "B n width"]:
+        return self.slot_code[:slots].to(self.network.layer_dtype).expand(count, -1, -1)
+
+    def _value(self, prompt: Prompt) -> Float[Tensor, " B"]:
+        """Return V(s): one function for rollout, bootstrap and training, of the observation alone."""
+        exploration = self.config.exploration
+        read = prompt.last if exploration.value_token == "first" else prompt.mean
+        return self.value_head(read if exploration.value_gradient else read.detach())
+
+    def _require_own(self, trace: Trace) -> None:
+        if "temperature" not in trace:
+            raise ValueError("The tokens were drawn without exploration: they have no log-probability.")
+        own = self.config.exploration.temperature
+        odd = trace["temperature"][trace["temperature"] != own]
+        if len(odd):
+            raise ValueError(f"The tokens were drawn at temperature {float(odd[0]):g}, this policy scores at {own:g}.")
+
+
+@torch.no_grad()
+def _structure_actions(network: OpenVlaNetwork) -> None:
+    """Begin with neighbouring action tokens alike, as pretraining on text leaves numbers."""
+    first = network.config.first_action_id
+    rows: Sequence[Tensor] = (network.language_model.model.embed_tokens.weight, network.language_model.lm_head.weight)
+    for weight in rows:
+        weight[first : first + BINS] = structured_rows(BINS, network.config.width)

@@ -1,0 +1,112 @@
+"""What OpenVLA is told in words, as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from rlco.core.errors import unknown_name
+from rlco.policies import words
+from rlco.policies.words import ASK, BOS, EMPTY, END, INDEX, OUT, PAD
+
+STYLES = {
+    "openvla": ("In: What action should the robot take to ", "?\nOut:"),
+    "v01": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. USER: What action should the robot take to ",
+        "? ASSISTANT:",
+    ),
+}
+"""Name -> what stands before and after the task. ``v01``: the first released checkpoint."""
+
+
+def require_style(name: str) -> None:
+    """Raise ``LookupError`` for an unknown prompt style."""
+    if name not in STYLES:
+        raise unknown_name("prompt style", name, STYLES)
+
+
+def clean(task: str) -> str:
+    """Strip, lower-case, and turn line breaks into spaces. Raises ``ValueError`` for an instruction without words."""
+    text = " ".join(task.split()).lower()
+    if not text:
+        raise ValueError("The instruction is empty: OpenVLA acts on what it is told.")
+    return text
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns a prompt into token ids."""
+
+    @property
+    def begin(self) -> int:
+        """Return the id that begins every sequence."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Return the id that ends an answer."""
+        ...
+
+    @property
+    def pad(self) -> int:
+        """Return the id of padding, which nothing sees."""
+        ...
+
+    def encode(self, style: str, task: str) -> tuple[list[int], slice]:
+        """Return the ids of the prompt of a cleaned ``task`` and which of them are the task's own words.
+
+        Without the beginning. The last one is that of the empty piece (29871 in Llama's vocabulary), after which the
+        action begins.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToyTokenizer:
+    """The built-in vocabulary: the template's two halves are a token each."""
+
+    begin: int = BOS
+    end: int = INDEX[END]
+    pad: int = PAD
+
+    def encode(self, style: str, task: str) -> tuple[list[int], slice]:
+        """Return the ids of a prompt and the place of the task's words; every style reads alike."""
+        require_style(style)
+        text = words.words(task)
+        return [INDEX[ASK], *text, INDEX[OUT], INDEX[EMPTY]], slice(1, 1 + len(text))
+
+
+class PromptTooLongError(ValueError):
+    """A cut prompt would lose the task or the place where the action begins, so nothing is cut."""
+
+
+def tokenise(
+    tasks: Sequence[str], *, style: str, tokenizer: Tokenizer, length: int
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Return token ids padded on the left to the longest, which of them are real, and which are the task's words.
+
+    Raises ``PromptTooLongError`` when a prompt has more than ``length`` tokens, ``ValueError`` for an empty one.
+    """
+    encoded = {task: tokenizer.encode(style, clean(task)) for task in set(tasks)}
+    for task, (ids, _) in encoded.items():
+        if len(ids) > length:
+            raise PromptTooLongError(
+                f"The prompt of task '{task}' has {len(ids)} tokens, the policy takes {length}: shorten the task, or "
+                "use a policy with a larger prompt_length."
+            )
+    most = max(len(ids) for ids, _ in encoded.values())
+    rows = []
+    for task in tasks:
+        ids, own = encoded[task]
+        pad = most - len(ids)
+        rows.append(([tokenizer.pad] * pad + ids, pad, own.start + pad, own.stop + pad))
+    place = torch.arange(most)
+    bounds = torch.tensor([row[1:] for row in rows]).unsqueeze(-1)
+    ids_BT = torch.tensor([row[0] for row in rows])
+    return ids_BT, place >= bounds[:, 0], (place >= bounds[:, 1]) & (place < bounds[:, 2])

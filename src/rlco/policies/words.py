@@ -1,0 +1,60 @@
+"""The small built-in vocabulary, which serves the nano sizes.
+
+Words it knows are one token each, any other word falls back to its characters, and each of the 257 state bins is a
+token of its own. What a family's template always says is one token too.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+STATE_BINS = 256
+_SPECIAL = ["<pad>", "<bos>", "<unk>", "Task:", ", State:", ";\nAction:", ","]
+ASK, OUT, EMPTY, END = "In: What action should the robot take to", "?\nOut:", "<empty>", "</s>"
+_OPENVLA = [ASK, OUT, EMPTY, END]
+_CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-.'?!")
+_TEXT = """
+push pull pick place open close move reach touch go find where is the a an to of in on into onto and put it up down
+left right front behind above near far small big large tiny middle most
+cube block box ball sphere cylinder can egg capsule object thing drawer bowl handle tray plate gripper table
+red green blue yellow orange purple pink brown black white gray cyan magenta lime navy olive teal maroon gold
+violet turquoise salmon beige
+"""
+_WORDS = _TEXT.split()
+FIRST_BIN = len(_SPECIAL)
+# New tokens go to the end: the shipped embedding knows the others by their number.
+_VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS, "\n", *_OPENVLA]
+INDEX = {token: i for i, token in enumerate(dict.fromkeys(_VOCABULARY))}
+"""Token -> its number."""
+PAD, BOS, UNKNOWN = 0, 1, 2
+
+
+@lru_cache(maxsize=4096)
+def words(text: str) -> tuple[int, ...]:
+    """Return the tokens of free text, lower-cased; an unknown word becomes its characters."""
+    ids: list[int] = []
+    for word in re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower()):
+        ids += [INDEX[word]] if word in INDEX else [INDEX.get(c, UNKNOWN) for c in word]
+    return tuple(ids)
+
+
+def structured_rows(count: int, width: int) -> Float[Tensor, "count width"]:
+    """Return a starting embedding of ``count`` numbers in a row in which neighbours look alike (sines of the value)."""
+    value = torch.linspace(-1, 1, count)[:, None]
+    frequency = torch.logspace(-1, 4, width // 2, base=2.0)[None] * torch.pi
+    return torch.cat([torch.sin(frequency * value), torch.cos(frequency * value)], dim=1) / width**0.5
+
+
+def bin_rows() -> slice:
+    """Return which rows of the embedding are state bins."""
+    return slice(FIRST_BIN, FIRST_BIN + STATE_BINS + 1)
+
+
+def vocabulary_size() -> int:
+    """Return how many tokens the built-in tokenizer can give."""
+    return len(INDEX)
