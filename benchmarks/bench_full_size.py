@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import torch
 from comparison import add_options, conclude, setting
+from device import MATMUL, card, forget_peak, matmul_rate, median_seconds, peak_gb
 
 from rlco.algos.flow import time_grid
 from rlco.policies.pi.config import CONFIGS
@@ -31,7 +29,6 @@ from rlco.policies.pi.inputs import Inputs
 from rlco.policies.pi.network import PiNetwork
 
 LEAST_UTILISATION = 0.45
-_MATMUL = {"cuda": 8192, "cpu": 512}
 SIZES = ("base", "tiny", "nano")
 SAME = ("card", "size", "batch_size", "cameras", "recompute", "compiled")
 
@@ -64,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     trained = {part: training(network, options, flops, part=part, rate=rate) for part in ("expert", "full")}
     return {
         **setting(threads=torch.get_num_threads()),
-        "card": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+        "card": card(options.device),
         "size": f"{options.family}-{options.size}",
         "parameters": sum(p.numel() for p in network.parameters()),
         "batch_size": options.batch_size,
@@ -76,13 +73,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "training": trained,
         "sampling": sampled,
     }
-
-
-def matmul_rate(device: str, *, rounds: int) -> float:
-    """Return operations per second of a large bfloat16 matrix product."""
-    n = _MATMUL[device]
-    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * n**3 / _median_seconds(lambda: a @ b, device, rounds=rounds)
 
 
 def training(
@@ -105,14 +95,14 @@ def training(
         (network.expert(noisy, t, prefix)[0] - target).square().mean().backward()
         optimiser.step()
 
-    _forget_peak(options.device)
-    seconds = _median_seconds(step, options.device, rounds=options.rounds)
+    forget_peak(options.device)
+    seconds = median_seconds(step, options.device, rounds=options.rounds)
     work = batch * (flops.full_step if is_full else flops.expert_step)
     return {
         "seconds": round(seconds, 5),
         "samples_per_s": round(batch / seconds, 2),
         "utilisation": round(work / seconds / rate, 4),
-        "peak_memory_GB": _peak_gb(options.device),
+        "peak_memory_GB": peak_gb(options.device),
     }
 
 
@@ -129,9 +119,9 @@ def sampling(network: PiNetwork, options: argparse.Namespace, *, batch: int) -> 
             for t in times:
                 x = x - network.expert(x, t.view(1, 1), prefix, surroundings=around)[0] / len(times)
 
-    _forget_peak(options.device)
-    seconds = _median_seconds(sample, options.device, rounds=options.rounds)
-    return {"seconds": round(seconds, 5), "steps": len(times), "peak_memory_GB": _peak_gb(options.device)}
+    forget_peak(options.device)
+    seconds = median_seconds(sample, options.device, rounds=options.rounds)
+    return {"seconds": round(seconds, 5), "steps": len(times), "peak_memory_GB": peak_gb(options.device)}
 
 
 def _inputs(network: PiNetwork, options: argparse.Namespace, batch: int) -> Inputs:
@@ -148,38 +138,12 @@ def _inputs(network: PiNetwork, options: argparse.Namespace, batch: int) -> Inpu
         )
 
 
-def _median_seconds(work: Callable[[], object], device: str, *, rounds: int) -> float:
-    seconds = []
-    for _ in range(rounds + 3):  # the first three warm up
-        _wait(device)
-        began = time.perf_counter()
-        work()
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds[3:])
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _forget_peak(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_gb(device: str) -> float | None:
-    return round(torch.cuda.max_memory_allocated() / 1e9, 2) if device == "cuda" else None
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     has_gpu = torch.cuda.is_available()
     parser.add_argument("--size", choices=SIZES, default="base" if has_gpu else "tiny")
     parser.add_argument("--family", choices=("pi05", "pi0"), default="pi05")
-    parser.add_argument("--device", choices=tuple(_MATMUL), default="cuda" if has_gpu else "cpu")
+    parser.add_argument("--device", choices=tuple(MATMUL), default="cuda" if has_gpu else "cpu")
     parser.add_argument("--batch-size", type=int, default=16, help="of a training step")
     parser.add_argument("--cameras", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10)

@@ -18,10 +18,8 @@ import argparse
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from comparison import add_options, conclude, setting
 from transformers_pi0 import its_arguments, transformers_pi0
+from turns import Work, random_observation, ratios_of
 
 from rlco.algos.flow import flow_loss, time_grid
 from rlco.core.episode import Episode, StopReason
@@ -42,12 +41,10 @@ from rlco.policies.checkpoint import base_policy
 from rlco.policies.pi.config import pi0_tiny
 from rlco.policies.pi.inputs import Inputs
 from rlco.policies.pi.network import PiNetwork
-from rlco.policies.pi.policy import PiPolicy
 from rlco.train.sft import SFTConfig, SFTTrainer
 
 MOST = {"sample": 1.15, "sft": 1.1, "transformers": 0.8}
 STEPS = 10
-Work = Callable[[], object]
 
 
 def main() -> int:
@@ -69,24 +66,18 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "transformers": against_transformers(options.batch_size),
         "autocast": under_autocast(options.batch_size),
     }
-    seconds = {name: _turns(*pair, rounds=options.rounds) for name, pair in pairs.items()}
-    ratios = {name: median(a / b for a, b in rows) for name, rows in seconds.items()}
     return {
         **setting(threads=torch.get_num_threads()),
         "batch_size": options.batch_size,
-        "milliseconds": {
-            n: [round(1e3 * median(column), 2) for column in zip(*r, strict=True)] for n, r in seconds.items()
-        },
-        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        **ratios_of(pairs, rounds=options.rounds),
         "targets": MOST,
-        "ratio_rounds": {n: [round(a / b, 3) for a, b in rows] for n, rows in seconds.items()},
     }
 
 
 def sampling(batch: int) -> tuple[Work, Work]:
     """Return sampling with exploration, and the network alone."""
     policy = base_policy("pi05-nano").eval()
-    seen, generator = _observation(batch, policy.config.image_size), torch.Generator().manual_seed(0)
+    seen, generator = _seen(batch, policy.config.image_size), torch.Generator().manual_seed(0)
     inputs, x = policy.preprocessor(seen), torch.randn(batch, 1, *policy.noise_shape, generator=generator)
 
     def whole() -> None:
@@ -102,7 +93,7 @@ def supervised(folder: Path, batch: int) -> tuple[Work, Work]:
     policy = base_policy("pi05-nano").train()
     config, parameters = policy.config, policy.actor_parameters()
     optimiser = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
-    inputs = policy.preprocessor(_observation(batch, config.image_size))
+    inputs = policy.preprocessor(_seen(batch, config.image_size))
     shape = (batch, config.flow_copies, *policy.noise_shape)
     noisy, target, time_BN = torch.randn(shape), torch.randn(shape), torch.rand(shape[:2])
     counts = torch.ones(batch, *policy.noise_shape, dtype=torch.bool)
@@ -140,7 +131,7 @@ def against_transformers(batch: int) -> tuple[Work, Work]:
 def under_autocast(batch: int) -> tuple[Work, Work]:
     """Return the network's forwards in bfloat16 where autocast allows it, and in float32."""
     policy = base_policy("pi05-nano").eval()
-    inputs = policy.preprocessor(_observation(batch, policy.config.image_size))
+    inputs = policy.preprocessor(_seen(batch, policy.config.image_size))
     x, steps = torch.randn(batch, 1, *policy.noise_shape), policy.config.denoise_steps
 
     def lower() -> None:
@@ -158,19 +149,8 @@ def _forwards(network: PiNetwork, inputs: Inputs, x: torch.Tensor, *, steps: int
             network.expert(x, t, prefix, surroundings=around)
 
 
-def _turns(mine: Work, bound: Work, *, rounds: int) -> list[tuple[float, float]]:
-    """Return the seconds of both in each round; the first two warm up."""
-    return [(_seconds(mine), _seconds(bound)) for _ in range(rounds + 2)][2:]
-
-
-def _seconds(work: Work) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def _trainer(folder: Path, batch: int) -> SFTTrainer:
-    policy: PiPolicy = base_policy("pi05-nano").train()
+    policy = base_policy("pi05-nano").train()
     datasets = []
     for number in range(2):
         episodes = _episodes(policy.config.image_size, seed=number)
@@ -193,13 +173,8 @@ def _episodes(size: int, *, seed: int, count: int = 4, frames: int = 60) -> Iter
         )
 
 
-def _observation(batch: int, size: int) -> Observation:
-    generator = torch.Generator().manual_seed(0)
-    return Observation(
-        image=torch.randint(0, 256, (batch, size, size, 3), generator=generator, dtype=torch.uint8),
-        state=0.4 * torch.rand(batch, 8, generator=generator),
-        instruction=("push the pink cube",) * batch,
-    )
+def _seen(batch: int, size: int) -> Observation:
+    return random_observation(batch, size=size, instructions=("push the pink cube",))
 
 
 def _random_inputs(network: PiNetwork, batch: int) -> Inputs:

@@ -12,6 +12,10 @@ import pytest
 
 from rlco import cli
 from rlco.cli import BAD_USAGE, COMMANDS, FAILED, OK, Entry, main, one_line
+from rlco.policies import checkpoint
+from rlco.recipes import demo
+from rlco.recipes.config import RunConfig
+from tests.train.samples import write_pair
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -69,6 +73,13 @@ def test_help_loads_nothing_heavy() -> None:
         ("eval untrained:pi05-tiny --folder OUT --domain twn", FAILED, ["No domain", "twin"]),
         ("eval untrained:pi05-tiny --folder OUT --repeats 0", FAILED, ["repeats must be 1 or more"]),
         ("run push-cube-dmo", FAILED, ["No recipe named 'push-cube-dmo'", "Did you mean 'push-cube-demo'"]),
+        (
+            "demo --policy openvla-nan",
+            FAILED,
+            ["No pretrained base named 'openvla-nan'", "Did you mean 'openvla-nano'"],
+        ),
+        ("demo --policy openvla-nano --task push-cub", FAILED, ["No task", "push-cube"]),
+        ("rl OUT --start untrained:openvla-tin --beta 0", FAILED, ["No policy named 'openvla-tin'", "openvla-tiny"]),
         ("report OUT", FAILED, ["holds no evaluations"]),
         ("data info OUT", FAILED, ["No dataset at 'OUT'"]),
         ("data inf OUT", BAD_USAGE, ["info"]),
@@ -150,6 +161,65 @@ def test_tasks_are_listed_for_people_and_machines(capsys: pytest.CaptureFixture[
     known = json.loads(run(capsys, "tasks", "--json")[1])
     assert "push-cube" in known["tasks"]
     assert "push-cube-demo" in known["recipes"]
+
+
+def test_policies_and_bases_of_every_family_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "openvla-nano").mkdir()
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    known = json.loads(run(capsys, "tasks", "--json")[1])
+    # two ways of answering, one folder of weights
+    assert known["pretrained bases"] == ["openvla-nano", "openvla-oft-nano"]
+    assert {"pi05-nano", "pi0-base", "openvla-nano", "openvla-oft-nano", "openvla-7b"} <= set(known["policies"])
+    assert {"pick-place-openvla-nano", "pick-place-openvla-oft-nano-debug"} <= set(known["recipes"])
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "task", "policy"),
+    [
+        ("", "demo", "push-cube", "pi05-nano"),
+        ("--task pick-place", "demo-pick-place", "pick-place", "pi05-nano"),
+        ("--policy openvla-nano", "demo-openvla-nano", "push-cube", "openvla-nano"),
+        (
+            "--policy openvla-oft-nano --task pick-place",
+            "demo-pick-place-openvla-oft-nano",
+            "pick-place",
+            "openvla-oft-nano",
+        ),
+    ],
+)
+def test_a_demo_is_of_a_task_and_a_policy_in_a_folder_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str, folder: str, task: str, policy: str
+) -> None:
+    def remember(config: RunConfig, folder: Path) -> str:
+        asked.append((config, folder))
+        return "done"
+
+    asked: list[tuple[RunConfig, Path]] = []
+    monkeypatch.setattr("rlco.recipes.run.run_recipe", remember)
+    assert run(capsys, "demo", *words.split()) == (OK, "Report: done\n", "")
+    assert run(capsys, "demo", *words.split(), "--folder", "there")[0] == OK
+    assert asked == [(demo(task, policy), Path("runs") / folder), (demo(task, policy), Path("there"))]
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["openvla-tiny", "openvla-oft-tiny"])
+def test_supervised_training_stage_two_and_evaluation_take_token_policies(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    _, real = write_pair(tmp_path)
+    first, second, seen = (str(tmp_path / stage) for stage in ("sft", "rl", "eval"))
+    few = "--num-envs 2 --decisions 2 --iterations 2 --minibatch 4 --sft-batch-size 4"
+    for words in (
+        f"sft {first} --start untrained:{name} --real {real.folder} --steps 2 --batch-size 4",
+        f"rl {second} --start {first} --real {real.folder} {few}",
+        f"eval {second} --folder {seen} --image-size 32 --num-states 1 --repeats 1 --num-envs 1 --json",
+    ):
+        code, out, err = run(capsys, *words.split())
+        assert code == OK, err
+        assert isinstance(json.loads(out), dict)
 
 
 @pytest.mark.sim

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rlco.policies.families import CONFIGS, FAMILIES
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "rlco"
@@ -76,3 +80,61 @@ def test_training_code_never_loads_the_hidden_parameters() -> None:
     # the recipes import training, policies, demonstrations and worlds
     check = "import rlco.recipes.run, sys; sys.exit('rlco.worlds.standin' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+BLIND = ("train", "algos", "rollout", "evals")
+"""Folders that serve every family and know none."""
+FAMILY = re.compile("|".join([*FAMILIES, "[Oo]pen_?[Vv][Ll][Aa]", r"\bpolicies\.pi\b", r"\bPi[A-Z]"]))
+
+
+def family_names(source: str) -> Iterator[str]:
+    """Yield what a module imports, calls or compares that names a policy family.
+
+    Comments and docstrings are for readers, and the name of a size, which a default may be, is no family's.
+    """
+    tree = ast.parse(source)
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        match node:
+            case ast.Import():
+                names = [alias.name for alias in node.names]
+            case ast.ImportFrom():
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            case ast.Name():
+                names = [node.id]
+            case ast.Attribute():
+                names = [node.attr]
+            case ast.Constant(value=str(text)) if id(node) not in said and text not in CONFIGS:
+                names = [text]
+        yield from (name for name in names if FAMILY.search(name))
+
+
+@pytest.mark.parametrize("folder", BLIND)
+def test_no_family_is_named_where_all_are_served(folder: str) -> None:
+    found = {str(p.relative_to(SOURCES)): [*family_names(p.read_text())] for p in (SOURCES / folder).rglob("*.py")}
+    assert found
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from rlco.policies.pi.policy import Prefix",
+        "from rlco.policies.pi import config",
+        "from rlco.policies import openvla",
+        "import rlco.policies.openvla.config as sizes",
+        "if policy.config.family == 'openvla': pass",
+        "if config.family in ('pi05', 'pi0'): pass",
+        "wide = name.startswith('openvla-')",
+        "isinstance(policy, families.OpenVlaPolicy)",
+        "isinstance(policy, PiPolicy)",
+    ],
+)
+def test_a_named_family_is_noticed(line: str) -> None:
+    assert [*family_names(line)]
+
+
+@pytest.mark.parametrize("line", ["# if family == 'openvla'", "'Of OpenVLA.'", "policy: str = 'pi05-nano'", "math.pi"])
+def test_what_is_said_to_a_reader_and_a_default_size_name_no_family(line: str) -> None:
+    assert not [*family_names(line)]

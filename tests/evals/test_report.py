@@ -65,8 +65,20 @@ def test_the_headline_claims_only_what_the_interval_shows(rate: float, claim: st
     assert claim in headline(data)
 
 
+def test_the_page_and_its_figures_say_which_policy_was_trained() -> None:
+    data = replace(report_data(), title="demo", policy="openvla-nano")
+    text = page(data)
+    assert "<title>demo (openvla-nano)</title>" in text
+    assert "Every method starts from <b>openvla-nano</b>." in text
+    assert summary(data)["policy"] == "openvla-nano"
+    unknown = replace(data, policy=None)
+    assert "<title>demo</title>" in page(unknown)
+    assert "starts from" not in page(unknown)
+    assert summary(unknown)["policy"] is None
+
+
 def test_names_cannot_inject_markup() -> None:
-    data = replace(report_data(), title="<b>x</b>", clips=(replace(clip(), caption="<script>"),))
+    data = replace(report_data(), title="<b>x</b>", policy="<script>", clips=(replace(clip(), caption="<script>"),))
     text = page(data)
     assert "<script" not in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text

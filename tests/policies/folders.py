@@ -14,11 +14,13 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from rlco.core.policy import Observation
 from rlco.data.normalise import Codec, Normaliser
-from rlco.policies.convert import Told, convert
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.convert import convert
 from rlco.policies.pi.config import CONFIGS, PiConfig
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.policy import PiPolicy
 from rlco.policies.pi.tokenizer import FileTokenizer
+from rlco.policies.released import Told
 
 CODEC = Codec(state=Normaliser(low=(-0.9,) * 8, high=(1.1,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.07,) * 7))
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]
@@ -65,7 +67,7 @@ def observation(count: int = 2, seed: int = 0) -> Observation:
     )
 
 
-def action(made: PiPolicy) -> torch.Tensor:
+def action(made: AnyPolicy) -> torch.Tensor:
     """Return what a policy does from fixed noise."""
     noise = torch.randn(2, *made.noise_shape, generator=torch.Generator().manual_seed(5))
     return made.sample(observation(), explore=False, generator=torch.Generator(), noise=noise).action

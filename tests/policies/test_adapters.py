@@ -2,14 +2,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rlco.core.policy import Batch, Observation
 from rlco.policies.adapters import LoraConfig, Tower, adapter_parameters, has_adapters
 from rlco.policies.checkpoint import load_policy, policy_tensors, save_policy
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import CONFIGS
+from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.pi.policy import PiPolicy
-from tests.train.samples import tiny
+from tests.train.samples import TOKENS, small, tiny
 
-TOWERS: tuple[Tower, ...] = ("expert", "language", "both")
+TOWERS: tuple[Tower, ...] = ("expert", "language", "both", "all")
 
 
 def observation(count: int = 3) -> Observation:
@@ -21,17 +25,17 @@ def observation(count: int = 3) -> Observation:
     )
 
 
-def batch(count: int = 3) -> Batch:
+def batch(count: int = 3, *, horizon: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(7)
     return Batch(
         observation=observation(count),
-        action=0.05 * torch.randn(count, 8, 7, generator=generator),
-        is_pad=torch.zeros(count, 8, dtype=torch.bool),
+        action=0.05 * torch.randn(count, horizon, 7, generator=generator),
+        is_pad=torch.zeros(count, horizon, dtype=torch.bool),
     )
 
 
-def losses(policy: PiPolicy) -> torch.Tensor:
-    return policy.loss(batch(), generator=torch.Generator().manual_seed(0))
+def losses(policy: AnyPolicy) -> torch.Tensor:
+    return policy.loss(batch(horizon=policy.horizon), generator=torch.Generator().manual_seed(0))
 
 
 def adapted(tower: Tower = "expert", *, mlp: bool = False, learnt: bool = True) -> PiPolicy:
@@ -103,7 +107,7 @@ def test_only_adapters_projections_and_heads_learn() -> None:
     assert any("lora_A" in name for name in moved)
 
 
-@pytest.mark.parametrize(("tower", "trains"), [("expert", False), ("language", True), ("both", True)])
+@pytest.mark.parametrize(("tower", "trains"), [("expert", False), ("language", True), ("both", True), ("all", True)])
 def test_the_prefix_learns_only_where_something_upstream_of_it_does(tower: Tower, trains: bool) -> None:  # noqa: FBT001
     assert adapted(tower).prefix_trains is trains
 
@@ -152,8 +156,89 @@ def test_adapters_are_added_once() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"lora_rank": 0}, "LoraConfig.lora_rank must be 1 or more, got 0"), ({"lora_alpha": 0.0}, "lora_alpha must be")],
+    [
+        ({"lora_rank": 0}, "LoraConfig.lora_rank must be 1 or more, got 0"),
+        ({"lora_alpha": 0.0}, "lora_alpha must be"),
+    ],
 )
 def test_bad_numbers_are_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LoraConfig(**changes)
+
+
+def token_policy(kind: str, lora: LoraConfig, *, learnt: bool = True) -> OpenVlaPolicy:
+    """Return a token policy with adapters; ``learnt`` ones change what it does."""
+    policy, generator = small(kind), torch.Generator().manual_seed(3)
+    assert isinstance(policy, OpenVlaPolicy)
+    policy.set_trainable("lora", lora=lora)
+    with torch.no_grad():
+        for parameter in adapter_parameters(policy) if learnt else ():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_token_policy_adapts_every_linear_map_that_was_published_and_is_used(kind: str) -> None:
+    policy = token_policy(kind, LoraConfig(), learnt=False)
+    network = policy.network
+    towers = {"vision_backbone", "projector", "language_model"}
+    unused = {id(p) for p in network.unused_parameters()}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and ".lora_" not in name:
+            is_adapted = name.endswith(".base_layer")
+            assert is_adapted == (name.split(".")[0] in towers and id(module.weight) not in unused), name
+    assert not any(".blocks.1." in name for name, p in network.named_parameters() if ".lora_" in name)
+    learning = {
+        name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad and ".lora_" not in name
+    }
+    assert learning == ({"grounding", "proprio"} if kind == "openvla-oft-tiny" else set())
+
+
+def test_the_published_recipe_by_hand() -> None:
+    policy = small("openvla-tiny")
+    policy.set_trainable("lora")
+    sizes = {name: p for name, p in policy.network.named_parameters() if ".lora_" in name}
+    starts = torch.cat([p.detach().flatten() for name, p in sizes.items() if ".lora_A." in name])
+    assert {min(p.shape[0 if ".lora_A." in name else 1] for name, p in sizes.items())} == {32}
+    assert float(starts.std()) == pytest.approx(1 / 32, rel=0.05)
+    assert all(not p.any() for name, p in sizes.items() if ".lora_B." in name)
+    with torch.no_grad():
+        sizes["projector.fc1.lora_B.default.weight"].fill_(1.0)
+    frozen = policy.state_dict()["network.projector.fc1.base_layer.weight"]
+    merged = policy.merged_state()["network.projector.fc1.weight"]
+    down = sizes["projector.fc1.lora_A.default.weight"].detach()
+    torch.testing.assert_close(merged - frozen, 16 / 32 * down.sum(0).expand_as(frozen), atol=1e-6, rtol=1e-5)
+
+
+def test_each_policy_has_its_own_recipe_and_every_value_can_be_given() -> None:
+    assert CONFIGS["pi05-tiny"]().lora(LoraConfig()) == LoraConfig(
+        lora_tower="expert", lora_rank=16, lora_alpha=16.0, lora_init="kaiming"
+    )
+    published = LoraConfig(lora_tower="all", lora_rank=32, lora_alpha=16.0, lora_init="gaussian")
+    assert CONFIGS["openvla-7b"]().lora(LoraConfig()) == published
+    assert CONFIGS["openvla-7b"]().lora(LoraConfig(lora_rank=8)).lora_alpha == 8.0
+    given = LoraConfig(lora_tower="language", lora_rank=4, lora_alpha=4.0, lora_mlp=True, lora_init="kaiming")
+    assert CONFIGS["openvla-7b"]().lora(given) == CONFIGS["pi05-tiny"]().lora(given) == given
+
+
+def test_a_tower_that_the_policy_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="lora_tower must be one of language, all for openvla, got 'expert'"):
+        CONFIGS["openvla-tiny"]().lora(LoraConfig(lora_tower="expert"))
+
+
+@pytest.mark.parametrize("tower", ["language", "all"])
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_saved_token_policy_is_the_adapted_one_without_adapters(kind: str, tower: Tower, tmp_path: Path) -> None:
+    policy = token_policy(kind, LoraConfig(lora_tower=tower))
+    save_policy(tmp_path / "policy", policy, provenance={})
+    loaded = load_policy(tmp_path / "policy")
+    assert not has_adapters(loaded)
+    torch.testing.assert_close(losses(loaded), losses(policy), atol=1e-4, rtol=1e-4)
+    assert (losses(loaded) - losses(small(kind))).abs().max() > 1e-3
+    seen = observation()
+    drawn = policy.sample(seen, explore=True, generator=torch.Generator().manual_seed(1))
+    said = [p.evaluate(seen, {k: v for k, v in drawn.trace.items() if k != "looks"}).log_prob for p in (policy, loaded)]
+    torch.testing.assert_close(*said, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(said[0].detach(), drawn.log_prob, atol=1e-4, rtol=1e-5)
+    plain = small(kind).evaluate(seen, {k: v for k, v in drawn.trace.items() if k != "looks"}).log_prob
+    assert (plain - said[0]).abs().max() > 1e-2  # the output map's adapter counts among the 256 too

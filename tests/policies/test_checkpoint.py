@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlco.data.normalise import Codec, Normaliser
-from rlco.policies.checkpoint import base_policy, load_policy, new_policy, policy_tensors, save_policy
+from rlco.policies.checkpoint import base_policy, load_policy, policy_tensors, save_policy
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import new_policy
 from rlco.policies.pi.interface import Interface
-from rlco.policies.pi.policy import PiPolicy
 from rlco.policies.pi.tokenizer import FileTokenizer
 from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 from tests.policies.folders import CODEC, action, edit_json, policy, write_tokenizer
@@ -17,7 +18,7 @@ from tests.policies.folders import CODEC, action, edit_json, policy, write_token
 FAMILIES = ("pi05", "pi0")
 
 
-def same_bits(first: PiPolicy, second: PiPolicy) -> bool:
+def same_bits(first: AnyPolicy, second: AnyPolicy) -> bool:
     one, two = first.state_dict(), second.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 

@@ -10,13 +10,15 @@ from safetensors.torch import load_file, save_file
 
 from rlco.data.normalise import Normaliser
 from rlco.policies.checkpoint import load_policy, save_policy
-from rlco.policies.convert import Told, digest_line
-from rlco.policies.layout import TIED, UNUSED, network_shapes, require_tensors, unused_shape
+from rlco.policies.convert import digest_line
+from rlco.policies.layout import carried_shapes, network_shapes, require_tensors
 from rlco.policies.pi.config import CONFIGS, Family
 from rlco.policies.pi.interface import Interface
+from rlco.policies.pi.layout import TIED, UNUSED
 from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.released import Chunks, config_of
 from rlco.policies.pi.tokenizer import FileTokenizer
-from rlco.policies.released import Chunks, config_of
+from rlco.policies.released import Told
 from tests.policies.folders import CODEC, action, config, edit_json, foreign, go, policy, published, write_tokenizer
 from tests.policies.released_names import EMBEDDING, released
 from tests.policies.test_checkpoint import same_bits
@@ -64,7 +66,7 @@ def test_the_sizes_of_the_released_models_are_read_off_their_shapes(family: Fami
     names = ("horizon", "executed", "denoise_steps", "prompt_length")
     found = config_of(table, Chunks(**{name: getattr(base, name) for name in names}), source="released")
     assert found == base
-    require_tensors(table, network_shapes(found) | {UNUSED: unused_shape(found)}, source="released")
+    require_tensors(table, network_shapes(found) | carried_shapes(found), source="released")
 
 
 @pytest.mark.parametrize("to", ["openpi", "lerobot"])
@@ -264,7 +266,7 @@ def test_a_source_that_is_not_complete_or_not_ours_to_read_is_named(tmp_path: Pa
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors' does not exist"):
         go(tmp_path / "empty", tmp_path / "out", "rlco")
     save_file({"weight": torch.zeros(1)}, tmp_path / "empty" / "model.safetensors")
-    with pytest.raises(ValueError, match=r"no layout that is known \(rlco, openpi, lerobot\).*weight"):
+    with pytest.raises(ValueError, match=r"no layout that is known \(rlco, openpi, lerobot, openvla\).*weight"):
         go(tmp_path / "empty", tmp_path / "out", "rlco")
     save_file({"paligemma_with_expert.x": torch.zeros(1)}, tmp_path / "empty" / "model.safetensors")
     with pytest.raises(ValueError, match=r"neither pi0.5"):

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlco.policies.checkpoint import load_policy, save_policy
-from rlco.policies.convert import Told
 from rlco.policies.layout import network_shapes
 from rlco.policies.pi.config import pi05_base
-from rlco.policies.released import Chunks, config_of
+from rlco.policies.pi.released import Chunks, config_of
+from rlco.policies.released import Told
 from rlco.policies.tensor_files import TensorFile
 from tests.policies.folders import CODEC, action, edit_json, foreign, go, policy, published, write_tokenizer
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlco.core.policy import Batch, Observation
-from rlco.policies.checkpoint import new_policy
+from rlco.policies.families import new_policy
 from rlco.policies.pi.exploration import FlowExploration, Method
 from tests.train.samples import CODEC
 

@@ -13,8 +13,9 @@ from torch.distributions import Normal
 from rlco.algos.flow import Reduction
 from rlco.core.policy import Observation
 from rlco.data.normalise import Codec, Normaliser
-from rlco.policies.checkpoint import load_policy, new_policy, save_policy
+from rlco.policies.checkpoint import load_policy, save_policy
 from rlco.policies.contract import Trainable
+from rlco.policies.families import new_policy
 from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration, Method
 from rlco.policies.pi.network import Prefix

@@ -5,8 +5,8 @@ import torch
 
 from rlco.core.policy import Batch, Observation, Policy
 from rlco.data.normalise import Codec, Normaliser
-from rlco.policies.checkpoint import new_policy
 from rlco.policies.contract import Trainable
+from rlco.policies.families import new_policy
 from rlco.policies.pi.policy import PiPolicy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))

@@ -7,6 +7,7 @@ import pytest
 
 from rlco.cli import main
 from rlco.policies.checkpoint import load_policy, save_policy
+from tests.policies import openvla_folders
 from tests.policies.folders import published
 
 
@@ -22,6 +23,25 @@ def test_the_command_converts_and_says_what_it_read(
     said = json.loads(capsys.readouterr().out)
     assert (said["source"], said["cameras"]) == ("there (lerobot)", "base_0_rgb=top")
     assert load_policy(tmp_path / "back").interface.cameras == {"base_0_rgb": "top"}
+
+
+def test_the_command_converts_openvla_and_says_which_units_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_policy(tmp_path / "own", openvla_folders.published(tmp_path), provenance={})
+    assert main(["policies", "convert", "own", "there", "--to", "openvla", "--unnorm-key", "my_robot"]) == 0
+    (tmp_path / "there" / "rlco").rename(tmp_path / "aside")
+    capsys.readouterr()
+    words = ["--crop-area", "0.9", "--head", "parallel", "--horizon", "8", "--executed", "4"]
+    assert main(["policies", "convert", "there", "back", "--to", "rlco", *words]) == 0
+    said = capsys.readouterr().out
+    assert "unnorm_key: my_robot\n" in said
+    assert "gripper: open1-closed0, the released convention\n" in said
+    assert "horizon: 8, 4 executed\n" in said
+    assert "sees: the centre of pictures, 0.9 of their area\n" in said
+    assert main(["policies", "convert", "there", "no", "--to", "rlco", "--unnorm-key", "bridge"]) == 1
+    assert capsys.readouterr().err == "rlco: No unnorm_key named 'bridge'. Known: my_robot.\n"
 
 
 @pytest.mark.parametrize(
@@ -69,3 +89,13 @@ def test_policies_are_listed_for_people_and_machines(capsys: pytest.CaptureFixtu
     adapters = 16 * 18 * (2 * 4096 + 2 * 2304 + 2 * 3072 + 2 * 1280)
     assert card["lora_bytes"] == 2 * card["parameters"] + 16 * adapters
     assert known["pi05-nano"]["start"] == "ships with the package"
+    card = known["openvla-7b"]
+    assert card["parameters"] == 7_541_237_184
+    # Llama 2 7B with 64 more rows in and out
+    assert card["expert_parameters"] == 6_738_415_616 + 2 * 64 * 4096
+    # rank 32 on every linear map: of 23 + 26 blocks that are used, the projector, 32 layers and the output
+    tower = 23 * (4 * 1024 + 2 * 1024 + 2 * 5120) + 26 * (4 * 1152 + 2 * 1152 + 2 * (1152 + 4304))
+    projector = (2176 + 8704) + (8704 + 4096) + 2 * 4096
+    llama = 32 * (4 * 2 * 4096 + 3 * (4096 + 11008)) + 4096 + 32064
+    assert card["lora_bytes"] == 2 * card["parameters"] + 16 * 32 * (tower + projector + llama)
+    assert known["openvla-oft-nano"]["parameters"] == known["openvla-nano"]["parameters"]

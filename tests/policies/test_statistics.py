@@ -9,7 +9,8 @@ import torch
 from rlco.data.normalise import ACTION_RANGE_FLOOR, Codec, Normaliser
 from rlco.policies.checkpoint import save_policy
 from rlco.policies.pi.interface import Interface
-from rlco.policies.statistics import Normalisation, read_statistics
+from rlco.policies.pi.statistics import read_statistics
+from rlco.policies.released import Normalisation
 from tests.policies.folders import edit_json, foreign, published
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +16,21 @@ from rlco.data.writer import write_dataset
 from rlco.demos.sources import known_states
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import read_json
-from rlco.recipes import RECIPES, recipe, stages
+from rlco.policies import checkpoint
+from rlco.policies.checkpoint import save_policy
+from rlco.policies.families import CONFIGS
+from rlco.recipes import DEMOS, RECIPES, demo, recipe, stages
+from rlco.recipes.budgets import BUDGETS
 from rlco.recipes.films import choose
 from rlco.recipes.run import METHODS, Run, claim_run, main_job, run_recipe
-from rlco.recipes.stages import Demonstrations, open_policy, policy_folder, weights_fingerprint
-from rlco.tasks import task
+from rlco.recipes.stages import Demonstrations, open_policy, policy_config, policy_folder, weights_fingerprint
+from rlco.tasks import TASKS, task
 from tests.data.samples import healthy
 from tests.evals.samples import result
 
 DEBUG = "push-cube-pi05-nano-debug"
+TRAINING = ("sft-real", "sft-cotrain", "rl", "rl-no-real-term", "sft-control")
+EVERY_BASE = pytest.mark.parametrize("base", BUDGETS)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -39,8 +47,50 @@ def test_a_seed_reaches_every_stage(name: str) -> None:
     assert config.evaluation("twin").seed == 7
 
 
+def test_there_is_a_recipe_of_every_task_for_every_policy() -> None:
+    assert DEMOS.keys() == TASKS.keys()
+    assert all(job().task == name for name, job in DEMOS.items())
+    of_policies = {f"{name}-{base}{kind}" for name in TASKS for base in BUDGETS for kind in ("", "-debug")}
+    assert RECIPES.keys() == of_policies | {f"{name}-demo" for name in TASKS}
+
+
+@EVERY_BASE
+def test_a_policy_changes_what_is_spent_on_training_and_nothing_else_of_a_job(base: str) -> None:
+    for name, job in DEMOS.items():
+        own = asdict(demo(name, base))
+        assert own["base"] == base
+        changed = {key for key, value in asdict(job()).items() if own[key] != value}
+        assert changed <= {"base", "real_only", "cotraining", "rl"}
+    assert demo("close-drawer", "pi05-nano") == DEMOS["close-drawer"]()
+
+
+@EVERY_BASE
+def test_what_is_reported_and_what_takes_seconds_are_the_demos_job(base: str) -> None:
+    own, reported, few = (recipe(f"push-cube-{name}") for name in ("demo", base, f"{base}-debug"))
+    budget = demo("push-cube", base)
+    assert reported == replace(budget, num_states=300, repeats=1, without_real_term=True)
+    assert few.base == f"untrained:{base.removesuffix('-nano')}-tiny"
+    assert (few.task, few.real_objects, few.alpha) == (own.task, own.real_objects, own.alpha)
+
+
+def test_a_demo_for_a_policy_that_has_none_names_the_nearest() -> None:
+    with pytest.raises(LookupError, match=r"'openvla_nano'.* Did you mean 'openvla-nano'"):
+        demo("push-cube", "openvla_nano")
+
+
+@EVERY_BASE
+def test_every_sentence_of_every_task_fits_the_policys_prompt(base: str) -> None:
+    preprocessor = open_policy(f"untrained:{base}").preprocessor
+    for one in TASKS.values():
+        states = [s for shift in (None, *one.shifts) for s in one.fixed_states(30, seed=0, prefix="test", shift=shift)]
+        preprocessor.require_fits({text for s in states for text in (s.instruction, *one.paraphrases(s))})
+
+
 def test_an_impossible_recipe_is_refused_when_it_is_made() -> None:
     config = recipe(DEBUG)
+    with pytest.raises(LookupError, match=r"No policy family named 'openvlaa'.* Did you mean 'openvla'"):
+        replace(config, family="openvlaa")
+    assert replace(config, family="openvla").family == "openvla"
     with pytest.raises(ValueError, match="alpha"):
         replace(config, alpha=1.2)
     with pytest.raises(ValueError, match="num_states must be 1 or more"):
@@ -102,10 +152,73 @@ def test_films_show_failures_of_ours_too() -> None:
     assert set(chosen) <= {o.state for o in results["rl"].outcomes}
 
 
+def test_the_same_weights_answering_in_another_way_are_another_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    with pytest.raises(LookupError, match="No pretrained base named 'openvla-oft-nano'"):
+        weights_fingerprint("openvla-oft-nano")
+    save_policy(tmp_path / "openvla-nano", open_policy("untrained:openvla-nano"), provenance={})
+    step, chunk = "openvla-nano", "openvla-oft-nano"
+    assert policy_config(step) == open_policy(step).config == CONFIGS[step]()
+    assert policy_config(chunk) == open_policy(chunk).config == CONFIGS[chunk]()
+    prints = {name: weights_fingerprint(name) for name in (step, chunk)}
+    assert prints[step] != prints[chunk]
+    # as a folder it is described as what it answers as
+    save_policy(tmp_path / "saved", open_policy(chunk), provenance={"from": step})
+    assert weights_fingerprint(tmp_path / "saved") == prints[chunk]
+    assert weights_fingerprint(tmp_path / step) == prints[step]
+    stages.require_kind(chunk, family="openvla", horizon=8)
+    with pytest.raises(ValueError, match="'openvla-nano' has horizon 1, the recipe wants 8"):
+        stages.require_kind(step, family="openvla", horizon=8)
+    with pytest.raises(ValueError, match="has family openvla, the recipe wants pi05"):
+        stages.require_kind(chunk, family="pi05", horizon=8)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openvla-nano").rename(tmp_path / chunk)
+    assert policy_config(chunk) == CONFIGS[step]()  # a folder comes before a name
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], None]:
+    """Return what puts a task's two debug datasets into a run's folder; they are made once."""
+
+    def give(name: str, folder: Path) -> None:
+        source = tmp_path_factory.getbasetemp() / f"demonstrated-{name}"
+        jobs = main_job(Run(folder=source, config=recipe(f"{name}-pi05-nano-debug")))
+        for stage in ("record", "generate"):
+            if not (source / stage).is_dir():
+                jobs[stage]()
+            shutil.copytree(source / stage, folder / stage)
+
+    return give
+
+
 @pytest.mark.sim
 @pytest.mark.slow
-def test_the_main_job_runs_resumes_and_is_not_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(recipe(DEBUG), without_real_term=True)
+@EVERY_BASE
+@pytest.mark.parametrize("name", TASKS)
+def test_every_policy_is_trained_on_every_task_by_every_method(
+    tmp_path: Path, demonstrated: Callable[[str, Path], None], name: str, base: str
+) -> None:
+    config = replace(recipe(f"{name}-{base}-debug"), without_real_term=True)
+    demonstrated(name, tmp_path)
+    jobs = main_job(Run(folder=tmp_path, config=config))
+    for stage in ("record", "generate", *TRAINING):
+        jobs[stage]()
+    wanted = policy_config(config.base)
+    for stage in TRAINING:
+        trained = policy_config(tmp_path / stage)
+        assert (trained.family, trained.horizon, trained.executed) == (wanted.family, wanted.horizon, wanted.executed)
+    assert len({weights_fingerprint(tmp_path / stage) for stage in TRAINING}) == len(TRAINING)
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [DEBUG, "push-cube-openvla-nano-debug"])
+def test_the_main_job_runs_resumes_and_is_not_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config = replace(recipe(name), without_real_term=True)
     folder = tmp_path / "run"
 
     def stopped(*_: object, **__: object) -> None:
@@ -119,11 +232,15 @@ def test_the_main_job_runs_resumes_and_is_not_done_twice(tmp_path: Path, monkeyp
     report = run_recipe(config, folder)
     assert (folder / "sft-cotrain" / "policy" / "model.safetensors").stat().st_mtime_ns == kept
     text = report.read_text()
-    for name in METHODS.values():
-        assert name in text
+    for method in METHODS.values():
+        assert method in text
     assert "<video" in text
-    rates = read_json(folder / "results.json")["rates"]
-    assert list(rates) == list(METHODS.values())
+    assert f"<b>{config.base}</b>" in text
+    (caption,) = folder.glob("videos/*.txt")
+    assert caption.read_text().startswith(f"{config.base}: push the ")
+    results = read_json(folder / "results.json")
+    assert results["policy"] == config.base
+    assert list(results["rates"]) == list(METHODS.values())
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
     for broken in ("run_sft", "run_rl", "evaluate"):
         monkeypatch.setattr(f"rlco.recipes.stages.{broken}", stopped)

@@ -13,22 +13,35 @@ from rlco.data.mixture import Mixture
 from rlco.data.normalise import Codec, Normaliser
 from rlco.data.reader import Dataset
 from rlco.data.writer import write_dataset
-from rlco.policies.checkpoint import new_policy
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import new_policy
 from rlco.policies.pi.policy import PiPolicy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
-def tiny(seed: int = 0) -> PiPolicy:
-    """Return a policy whose expert is not the identity (its adaptive norms start at zero)."""
-    policy, generator = new_policy("pi05-tiny", CODEC, seed=seed), torch.Generator().manual_seed(seed)
+EVERY_KIND = ("pi05-tiny", "openvla-tiny", "openvla-oft-tiny")
+"""A flow; tokens one after the other, of one step; tokens of a chunk in one pass."""
+TOKENS = EVERY_KIND[1:]
+
+
+def small(name: str, *, seed: int = 0) -> AnyPolicy:
+    """Return a policy all of whose parts matter (adaptive norms start at zero)."""
+    policy, generator = new_policy(name, CODEC, seed=seed), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return policy
 
 
-def demonstrations(frames: int = 40, *, seed: int = 0) -> ChunkDataset:
+def tiny(seed: int = 0) -> PiPolicy:
+    """Return the smallest flow policy."""
+    policy = small("pi05-tiny", seed=seed)
+    assert isinstance(policy, PiPolicy)
+    return policy
+
+
+def demonstrations(frames: int = 40, *, seed: int = 0, horizon: int = 8) -> ChunkDataset:
     """Return one episode of noise."""
     rng = np.random.default_rng(seed)
     return ChunkDataset(
@@ -37,7 +50,7 @@ def demonstrations(frames: int = 40, *, seed: int = 0) -> ChunkDataset:
         action=(0.03 * rng.standard_normal((frames, 7))).astype(np.float32),
         last=np.full(frames, frames - 1),
         instruction=("push the pink cube",) * frames,
-        horizon=8,
+        horizon=horizon,
     )
 
 
@@ -62,6 +75,6 @@ def write_pair(folder: Path) -> tuple[Dataset, Dataset]:
     return pair[0], pair[1]
 
 
-def mixture(pair: tuple[Dataset, Dataset], *, alpha: float = 0.5, batch_size: int = 8) -> Mixture:
+def mixture(pair: tuple[Dataset, Dataset], *, alpha: float = 0.5, batch_size: int = 8, horizon: int = 8) -> Mixture:
     """Return a fresh mixture of the two."""
-    return Mixture.of_sim_and_real(*pair, alpha=alpha, horizon=8, batch_size=batch_size, seed=0)
+    return Mixture.of_sim_and_real(*pair, alpha=alpha, horizon=horizon, batch_size=batch_size, seed=0)

@@ -10,7 +10,7 @@ from rlco.train.real_term import RealTerm
 from rlco.train.rl import StageTwo
 from rlco.train.rl_config import RLConfig
 from tests.train.fakes import CountingWorld, PayingWorld, start
-from tests.train.samples import demonstrations, tiny
+from tests.train.samples import demonstrations, small
 
 
 def config(**changes: object) -> RLConfig:
@@ -19,11 +19,12 @@ def config(**changes: object) -> RLConfig:
     return RLConfig(**{**small, "group_size": 2, "save_every": 1, "kl_stop": 1e9, **changes})
 
 
-def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
+def stage(cfg: RLConfig, *, world: CountingWorld | None = None, kind: str = "pi05-tiny") -> StageTwo:
     """Return Stage II of a tiny policy in a world of arithmetic."""
-    policy, world = tiny(), world or CountingWorld()
-    cfg.compute.prepare(policy, cfg.trainable)
-    real = RealTerm(policy, demonstrations(), batch_size=cfg.sft_batch_size, jitter=None, seed=0) if cfg.beta else None
+    policy, world = small(kind), world or CountingWorld()
+    cfg.prepare(policy)
+    shown, size = demonstrations(horizon=policy.horizon), cfg.sft_batch_size
+    real = RealTerm(policy, shown, batch_size=size, jitter=None, seed=0) if cfg.beta else None
     if cfg.algo == "grpo":
         return StageTwo(policy, GroupCollector(world, group_size=cfg.group_size, starts=start), real, cfg)
     return StageTwo(policy, Collector(world), real, cfg)
@@ -31,7 +32,7 @@ def stage(cfg: RLConfig, *, world: CountingWorld | None = None) -> StageTwo:
 
 def gradients(two: StageTwo) -> list[torch.Tensor]:
     """Return the gradient of the total loss of one fixed minibatch, per actor parameter."""
-    experience = two.collector.collect(two.policy, decisions=4, generator=two.generator)
+    experience = two.collector.collect(two.policy, decisions=two.config.decisions, generator=two.generator)
     data, _ = two._learnable(experience)
     two.generator.manual_seed(5)
     loss = two.loss(data)
@@ -40,11 +41,11 @@ def gradients(two: StageTwo) -> list[torch.Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in two.actor]
 
 
-def require_gradient_identity(**changes: object) -> None:
+def require_gradient_identity(kind: str = "pi05-tiny", **changes: object) -> None:
     """Assert grad(total) - grad(rl) = beta grad(sft) in every actor parameter, and that grad(sft) is not 0."""
     beta = 0.7
-    both, rl = (gradients(stage(config(beta=b, **changes), world=PayingWorld())) for b in (beta, 0.0))
-    repeat = stage(config(beta=beta, **changes))
+    both, rl = (gradients(stage(config(beta=b, **changes), world=PayingWorld(), kind=kind)) for b in (beta, 0.0))
+    repeat = stage(config(beta=beta, **changes), kind=kind)
     assert repeat.real_term is not None
     repeat.generator.manual_seed(5)
     sft = torch.autograd.grad(repeat.real_term.loss(generator=repeat.generator), repeat.actor, allow_unused=True)

@@ -10,6 +10,8 @@ import torch
 
 from rlco.algos.gae import Rollout
 from rlco.core.policy import Observation
+from rlco.policies.exploration import Exploration
+from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration
 from rlco.rollout.collect import Experience
 from rlco.rollout.groups import GroupCollector
@@ -18,8 +20,10 @@ from rlco.train.rl import run_rl
 from tests.train.fakes import CountingWorld, PayingWorld, start
 from tests.train.stage_two import config, require_gradient_identity, stage
 
-NOISE, REINFLOW = FlowExploration(), FlowExploration(method="reinflow")
-SDE_ONE, SDE_ALL = FlowExploration(method="flow-sde"), FlowExploration(method="flow-sde", stochastic_steps="all")
+NOISE, REINFLOW = Exploration(), Exploration(flow=FlowExploration(method="reinflow"))
+SDE_ONE = Exploration(flow=FlowExploration(method="flow-sde"))
+SDE_ALL = Exploration(flow=FlowExploration(method="flow-sde", stochastic_steps="all"))
+MEAN = Exploration(flow=FlowExploration(log_prob="mean"))
 EVERY = [
     pytest.param(NOISE, id="flow-noise"),
     pytest.param(SDE_ONE, id="flow-sde-one"),
@@ -30,8 +34,8 @@ EVERY = [
 
 @pytest.mark.parametrize("value_from", ["prefix", "expert"])
 @pytest.mark.parametrize("exploration", EVERY)
-def test_the_real_term_reaches_the_gradient_with_every_method(exploration: FlowExploration, value_from: str) -> None:
-    require_gradient_identity(exploration=exploration, value_from=value_from)
+def test_the_real_term_reaches_the_gradient_with_every_method(exploration: Exploration, value_from: ValueFrom) -> None:
+    require_gradient_identity(exploration=replace(exploration, value_from=value_from))
 
 
 @pytest.mark.parametrize("part", ["all", "expert"])
@@ -41,7 +45,7 @@ def test_the_real_term_reaches_the_gradient_with_grpo(part: str) -> None:
 
 @pytest.mark.parametrize("algo", ["ppo", "grpo"])
 @pytest.mark.parametrize("exploration", EVERY)
-def test_the_first_minibatch_has_ratio_one_with_every_method(exploration: FlowExploration, algo: str) -> None:
+def test_the_first_minibatch_has_ratio_one_with_every_method(exploration: Exploration, algo: str) -> None:
     two = stage(config(exploration=exploration, algo=algo), world=PayingWorld())
     for _ in range(2):
         figures = two.iterate()
@@ -52,7 +56,11 @@ def test_the_first_minibatch_has_ratio_one_with_every_method(exploration: FlowEx
 
 @pytest.mark.parametrize(
     "changes",
-    [{"exploration": SDE_ONE}, {"exploration": REINFLOW, "value_from": "expert"}, {"algo": "grpo", "num_envs": 8}],
+    [
+        {"exploration": SDE_ONE},
+        {"exploration": replace(REINFLOW, value_from="expert")},
+        {"algo": "grpo", "num_envs": 8},
+    ],
 )
 def test_every_way_resumes_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     cfg = config(**changes)
@@ -226,14 +234,14 @@ def test_an_entropy_bonus_widens_the_noise() -> None:
 
 @pytest.mark.parametrize(
     ("exploration", "clip", "kl_stop"),
-    [(NOISE, 0.2, 0.1), (SDE_ONE, 0.2, 0.1), (REINFLOW, 0.01, 2.5e-4), (replace(NOISE, log_prob="mean"), 0.01, 2.5e-4)],
+    [(NOISE, 0.2, 0.1), (SDE_ONE, 0.2, 0.1), (REINFLOW, 0.01, 2.5e-4), (MEAN, 0.01, 2.5e-4)],
 )
 def test_clip_and_stop_follow_the_scale_of_the_log_probability(
-    exploration: FlowExploration, clip: float, kl_stop: float
+    exploration: Exploration, clip: float, kl_stop: float
 ) -> None:
-    region = config(exploration=exploration, kl_stop=None).trust_region
+    region = stage(config(exploration=exploration, kl_stop=None)).trust_region
     assert (region.clip, region.kl_stop) == (clip, kl_stop)
-    given = config(exploration=exploration, clip=0.3, kl_stop=0.5).trust_region
+    given = stage(config(exploration=exploration, clip=0.3, kl_stop=0.5)).trust_region
     assert (given.clip, given.kl_stop) == (0.3, 0.5)
 
 

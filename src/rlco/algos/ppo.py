@@ -42,12 +42,20 @@ def policy_loss(
 
 
 def value_loss(
-    value: Float[Tensor, " B"], old_value: Float[Tensor, " B"], target: Float[Tensor, " B"], *, clip: float
+    value: Float[Tensor, " B"],
+    old_value: Float[Tensor, " B"],
+    target: Float[Tensor, " B"],
+    *,
+    clip: float,
+    huber: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Return the Huber loss of the value, the worse of the plain and the clipped prediction."""
+    """Return the Huber loss of the value, the worse of the plain and the clipped prediction.
+
+    Beyond an error of ``huber`` the loss grows with the error and not with its square.
+    """
     clipped = old_value + (value - old_value).clamp(-clip, clip)
-    plain_B = F.smooth_l1_loss(value, target, reduction="none")
-    clipped_B = F.smooth_l1_loss(clipped, target, reduction="none")
+    plain_B = F.huber_loss(value, target, delta=huber, reduction="none")
+    clipped_B = F.huber_loss(clipped, target, delta=huber, reduction="none")
     return torch.maximum(plain_B, clipped_B).mean()
 
 

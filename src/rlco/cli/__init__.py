@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     # Threads that wait for work must not spin: the worlds' processes need the core. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.platform == "linux":
+        # No screen is needed. Read when mujoco is loaded, here and in the processes that draw for pretraining.
+        os.environ.setdefault("MUJOCO_GL", "egl")
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = DEBUG in words
     words = [word for word in words if word != DEBUG]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Write a pi0 or pi0.5 checkpoint in another layout: ours, openpi's or lerobot's. No bit of a weight changes.
+    """Write a checkpoint in another layout: ours, openpi's or lerobot's (pi0, pi0.5), or OpenVLA's. No bit of a weight
+    changes.
 
     The options say what the files of a released checkpoint do not.
     """
@@ -24,29 +25,41 @@ class Convert:
     """A checkpoint folder, in any of the layouts. Nothing in it is changed."""
     destination: Annotated[Path, tyro.conf.Positional]
     """Where the checkpoint is written; must not exist."""
-    to: Literal["rlco", "openpi", "lerobot"]
+    to: Literal["rlco", "openpi", "lerobot", "openvla"]
     """The layout to write."""
     stats: Path | None = None
-    """openpi's norm_stats.json, lerobot's policy_preprocessor.json or a dataset's meta/stats.json; the source's own by
-    default."""
+    """openpi's norm_stats.json, lerobot's policy_preprocessor.json, a dataset's meta/stats.json, or OpenVLA's
+    dataset_statistics.json; the source's own by default."""
     normalisation: Literal["quantile", "mean-std"] | None = None
-    """What the source says by default, else what its family was released with."""
+    """pi0, pi0.5: what the source says by default, else what its family was released with."""
     floored: bool = False
-    """Widen dimensions that hardly moved in those statistics to least ranges (ours; not what was trained with)."""
+    """pi0, pi0.5: widen dimensions that hardly moved in those statistics to least ranges (ours; not what was trained
+    with)."""
+    unnorm_key: str | None = None
+    """OpenVLA: which dataset's statistics are the policy's units; needed where there are several. To openvla: the name
+    that they are written under, rlco by default."""
+    gripper: Literal["open1-closed0", "open1-closed-1", "open0-closed1", "open-1-closed1"] | None = None
+    """OpenVLA: what the gripper's number means in the data that the source was trained on; open1-closed0, as in the
+    released model, by default."""
+    crop_area: float | None = None
+    """OpenVLA: the source was trained on random crops of this share of the picture (0.9 upstream): it will see the
+    centre of it."""
+    head: Literal["autoregressive", "parallel"] | None = None
+    """OpenVLA: answer token after token, or with a chunk of --horizon steps in one pass; the former by default."""
     state_clip: float | None = None
     """Cut normalised states to +- this (ours; not what was trained with); 0 takes the source's cut away."""
     tokenizer: Path | None = None
-    """PaliGemma's tokenizer.json; the source's own by default."""
-    prompt: Literal["pi05", "pi05_padded32", "plain"] | None = None
-    """pi05_padded32: fine-tuned with lerobot up to 0.4.4. plain: no state in it (pi0, openpi's pi05_libero). The
-    source's own by default, else that of its family."""
+    """PaliGemma's tokenizer.json (pi0, pi0.5) or Llama 2's (OpenVLA); the source's own by default."""
+    prompt: Literal["pi05", "pi05_padded32", "plain", "openvla", "v01"] | None = None
+    """pi05_padded32: fine-tuned with lerobot up to 0.4.4. plain: no state in it (pi0, openpi's pi05_libero). v01:
+    OpenVLA's first checkpoint. The source's own by default, else that of its family."""
     camera: tuple[str, ...] = ()
     """SLOT=NAME, for example left_wrist_0_rgb=wrist: which camera of ours fills which published slot. The source's own
-    by default, else base_0_rgb=front."""
-    family: Literal["pi05", "pi0"] | None = None
+    by default, else base_0_rgb=front, or image=front for OpenVLA."""
+    family: Literal["pi05", "pi0", "openvla"] | None = None
     """Refuse a source of another family."""
     horizon: int | None = None
-    """Predicted control steps; needed where the source does not say them."""
+    """Predicted control steps; needed where the source does not say them, and for OpenVLA's parallel head."""
     executed: int | None = None
     """Control steps of a chunk that are executed; the source's own by default, else all of them."""
     json: bool = False
@@ -55,7 +68,8 @@ class Convert:
     def run(self) -> None:
         """See the overview."""
         from rlco.core.progress import progress
-        from rlco.policies.convert import Told, convert
+        from rlco.policies.convert import convert
+        from rlco.policies.released import Told
 
         told = Told(
             family=self.family,
@@ -64,6 +78,10 @@ class Convert:
             stats=self.stats,
             normalisation=self.normalisation,
             floored=self.floored,
+            unnorm_key=self.unnorm_key,
+            gripper=self.gripper,
+            crop_area=self.crop_area,
+            head=self.head,
             state_clip=self.state_clip,
             tokenizer=self.tokenizer,
             prompt=self.prompt,
@@ -81,6 +99,7 @@ class Convert:
             "image [pixels]": found.config.image_size,
             "prompt": f"{found.interface.prompt}, at most {found.config.prompt_length} tokens",
             "cameras": ", ".join(f"{slot}={name}" for slot, name in found.interface.cameras.items()),
+            **found.described.notes,
         }
         print(json.dumps(said, indent=2) if self.json else "\n".join(f"{k}: {v}" for k, v in said.items()))
 
@@ -128,7 +147,7 @@ def slots(given: tuple[str, ...]) -> dict[str, str]:
 def text_of(card: Card) -> str:
     """Return a card as lines of a name and its value."""
     lines: dict[str, Any] = {
-        "parameters": f"{card.parameters:,}, of them {card.expert_parameters:,} in the action expert",
+        "parameters": f"{card.parameters:,}, of them {card.expert_parameters:,} in the expert",
         "sees": f"pictures of {card.image_px} x {card.image_px}; prompt '{card.prompt}' of {card.prompt_tokens} tokens",
         "predicts": f"{card.horizon} control steps",
         "memory": f"inference {_size(card.inference_bytes)}, LoRA {_size(card.lora_bytes)}, expert only "

@@ -17,18 +17,21 @@ class Demo:
 
     task: str = "push-cube"
     """Which of the tasks; ``rlco tasks`` lists them."""
+    policy: str = "pi05-nano"
+    """Which of the pretrained bases; ``rlco tasks`` lists them."""
     folder: Path | None = None
-    """Where everything is kept; runs/demo by default, runs/demo-TASK for another task than push-cube."""
+    """Where everything is kept; runs/demo by default, with the task and the policy where they are others."""
 
     def run(self) -> None:
         """See the overview."""
-        from rlco.recipes import recipe
+        from rlco.recipes import demo
         from rlco.recipes.run import run_recipe
         from rlco.tasks import task
 
-        name = task(self.task).name
-        folder = RUNS / ("demo" if name == Demo.task else f"demo-{name}")
-        print(f"Report: {run_recipe(recipe(f'{name}-demo'), self.folder or folder)}")
+        config = demo(task(self.task).name, self.policy)
+        others = [name for name, usual in ((config.task, Demo.task), (config.base, Demo.policy)) if name != usual]
+        folder = RUNS / "-".join(["demo", *others])
+        print(f"Report: {run_recipe(config, self.folder or folder)}")
 
 
 @dataclass(frozen=True, kw_only=True)

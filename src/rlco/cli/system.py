@@ -62,13 +62,13 @@ class Tasks:
 
 
 def _others() -> dict[str, list[str]]:
-    from rlco.policies.checkpoint import WEIGHTS
-    from rlco.policies.pi.config import CONFIGS
+    from rlco.policies.checkpoint import base_folder
+    from rlco.policies.families import CONFIGS
     from rlco.recipes import RECIPES
 
     return {
         "policies": sorted(CONFIGS),
-        "pretrained bases": sorted(path.name for path in WEIGHTS.glob("*") if path.is_dir()),
+        "pretrained bases": sorted(name for name in CONFIGS if base_folder(name) is not None),
         "recipes": sorted(RECIPES),
     }
 

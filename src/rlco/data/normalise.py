@@ -96,8 +96,12 @@ class Normaliser:
     high: tuple[float, ...]
     centred: bool = False
     """Count from the centre instead of from ``low``: the same map, but a constant dimension far from 0 stays exact."""
+    flipped: tuple[int, ...] = ()
+    """Dimensions whose sign turns: there [low, high] maps to [1, -1]. A gripper that counts the other way."""
 
     def __post_init__(self) -> None:
+        if any(not 0 <= i < len(self.low) for i in self.flipped):
+            raise ValueError(f"Normaliser.flipped must name some of {len(self.low)} dimensions, got {self.flipped}.")
         # isfinite: a NaN is not above anything, and an infinite bound maps everything to 0
         is_range = (isfinite(a) and isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=False))
         if len(self.low) != len(self.high) or not all(is_range):
@@ -139,16 +143,18 @@ class Normaliser:
         """SI units to [-1, 1]."""
         origin, length = self._origin_and_length(value)
         scaled = (value - origin) * (2.0 / length)
-        return scaled if self.centred else scaled - 1.0
+        return self._turned(scaled if self.centred else scaled - 1.0)
 
     def undo(self, value: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
         """[-1, 1] to SI units."""
         origin, length = self._origin_and_length(value)
+        value = self._turned(value)
         return (value if self.centred else value + 1.0) * (length / 2.0) + origin
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        value = asdict(self)
+        return value if self.flipped else {k: v for k, v in value.items() if k != "flipped"}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Normaliser:
@@ -157,7 +163,13 @@ class Normaliser:
         if unknown or not {"low", "high"} <= value.keys():
             raise ValueError(f"Not a normaliser: it needs low and high, got {', '.join(value) or 'nothing'}.")
         low, high = (tuple(float(x) for x in value[name]) for name in ("low", "high"))
-        return Normaliser(low=low, high=high, centred=bool(value.get("centred", False)))
+        flipped = tuple(int(i) for i in value.get("flipped", ()))
+        return Normaliser(low=low, high=high, centred=bool(value.get("centred", False)), flipped=flipped)
+
+    def _turned(self, value: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
+        if not self.flipped:
+            return value
+        return value * value.new_tensor([-1.0 if i in self.flipped else 1.0 for i in range(len(self.low))])
 
     def _origin_and_length(self, like: Tensor) -> tuple[Tensor, Tensor]:
         # in double precision: the difference of two rounded bounds may be 0

@@ -49,6 +49,7 @@ def page(data: ReportData) -> str:
     """Return the whole page."""
     parts = (
         f"<h1>{escape(data.title)}</h1>",
+        subtitle(data),
         f'<p class="headline">{headline(data)}</p>',
         note(data),
         section("Success rates", results_table(data)),
@@ -61,9 +62,15 @@ def page(data: ReportData) -> str:
         section("Configuration", configuration(data)),
     )
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head = f"<head>{meta}<title>{escape(data.title)}</title><style>{CSS}</style></head>"
+    name = data.title if data.policy is None else f"{data.title} ({data.policy})"
+    head = f"<head>{meta}<title>{escape(name)}</title><style>{CSS}</style></head>"
     body = "\n".join(part for part in parts if part)
     return f'<!doctype html>\n<html lang="en">{head}\n<body><main>{body}</main></body></html>\n'
+
+
+def subtitle(data: ReportData) -> str:
+    """Return which policy the methods train."""
+    return "" if data.policy is None else f"<p class=caption>Every method starts from <b>{escape(data.policy)}</b>.</p>"
 
 
 def headline(data: ReportData) -> str:

@@ -46,6 +46,8 @@ class ReportData:
     """Everything in a report."""
 
     title: str
+    policy: str | None = None
+    """What every method starts from, where it is known: two policies' reports are not to be confused."""
     methods: tuple[MethodResult, ...]
     """In the order of the table."""
     compared: str
@@ -78,16 +80,18 @@ def read_run(
     results = [EvaluationResult.load(path) for path in sorted(folder.glob(EVALUATIONS))]
     if not results:
         raise FileNotFoundError(f"'{folder}' holds no evaluations ('{EVALUATIONS}'). Run its eval stage first.")
+    configuration = read_json(folder / CONFIG)
     curves = {path.parent.name: read_metrics(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))}
     return ReportData(
         title=folder.name,
+        policy=configuration.get("config", {}).get("base"),
         methods=methods(results, order=order),
         compared=compared,
         unseen=unseen,
         rl={name: lines for name, lines in curves.items() if any("rl/loss_rl" in line for line in lines)},
         sft={name: lines for name, lines in curves.items() if any("sft/loss" in line for line in lines)},
         clips=tuple(clip(path) for path in sorted((folder / CLIPS).glob("*.mp4"))),
-        configuration=read_json(folder / CONFIG),
+        configuration=configuration,
         seconds=read_json(folder / TIMINGS),
     )
 
@@ -133,6 +137,7 @@ def summary(data: ReportData) -> dict[str, Any]:
     columns = splits(data.unseen)
     return {
         "title": data.title,
+        "policy": data.policy,
         "compared": data.compared,
         "rates": {
             m.name: {name: figures(m.standin.rate(keep)) for name, keep in columns.items()}

@@ -5,15 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rlco.policies.checkpoint import WEIGHTS
+from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.data.normalise import Codec, Normaliser
+from rlco.policies.adapters import LoraConfig
+from rlco.policies.checkpoint import base_folder
+from rlco.policies.families import CONFIGS, empty_policy, family
 from rlco.policies.layout import network_shapes
-from rlco.policies.pi.config import CONFIGS, Family
-from rlco.policies.pi.prompts import STYLE_OF_FAMILY
 
-_PREFIX = "paligemma_with_expert.paligemma."
 _BFLOAT16, _TRAINED = 2, 16
 """Bytes a parameter: as it is kept; and in training: float32 weight, its gradient and AdamW's two averages."""
-LORA_RANK = 16
+_UNITS = Codec(
+    state=Normaliser(low=(-1.0,) * STATE_DIM, high=(1.0,) * STATE_DIM),
+    action=Normaliser(low=(-1.0,) * ACTION_DIM, high=(1.0,) * ACTION_DIM),
+)
+_PI_START = "model.safetensors of openpi or lerobot, its statistics and PaliGemma's tokenizer.json"
+_RELEASED = {
+    "pi05-base": _PI_START,
+    "pi0-base": _PI_START,
+    "openvla-7b": "folder of OpenVLA or of a fine-tune, which statistics (--unnorm-key) and Llama 2's tokenizer.json",
+}
+"""Size -> what its released weights come as."""
+_ADAPTED = {"pi05": LoraConfig(lora_tower="both"), "pi0": LoraConfig(lora_tower="both"), "openvla": LoraConfig()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,9 +33,10 @@ class Card:
     """One named size of a family. Memory is that of weights, gradients and optimiser; activations come on top."""
 
     name: str
-    family: Family
+    family: str
     parameters: int
     expert_parameters: int
+    """Of what learns with --trainable expert: pi0's and pi0.5's action expert, OpenVLA's language model."""
     image_px: int
     prompt_tokens: int
     prompt: str
@@ -31,9 +44,10 @@ class Card:
     inference_bytes: int
     """bfloat16."""
     lora_bytes: int
-    """Adapters of rank 16 on the attention of both stacks, everything else in bfloat16."""
+    """Adapters, everything else in bfloat16: of rank 16 on the attention of both stacks (pi0, pi0.5), of rank 32 on
+    every linear map (OpenVLA)."""
     expert_bytes: int
-    """The action expert trained, everything else in bfloat16."""
+    """The expert trained, everything else in bfloat16."""
     full_bytes: int
     start: str
     """Where its weights come from."""
@@ -47,16 +61,14 @@ def catalogue() -> list[Card]:
 def card(name: str) -> Card:
     """Return what ``name`` of ``CONFIGS`` needs."""
     config = CONFIGS[name]()
-    shapes = network_shapes(config)
-    sizes = {key: math.prod(shape) for key, shape in shapes.items()}
-    total = sum(sizes.values())
-    expert = sum(size for key, size in sizes.items() if not key.startswith((_PREFIX, "grounding.")))
-    adapters = sum(
-        LORA_RANK * sum(shape)
-        for key, shape in shapes.items()
-        if key.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight"))
-        and "vision_tower" not in key
-    )
+    interface = family(config.family).interface(config, _UNITS)
+    policy = empty_policy(config, interface)
+    total = sum(math.prod(shape) for shape in network_shapes(config).values())
+    lora = config.lora(_ADAPTED[config.family])
+    maps = [policy.network.get_submodule(adapted) for adapted in policy._adapted_maps(lora)]
+    adapters = sum(lora.lora_rank * (each.in_features + each.out_features) for each in maps)
+    policy.set_trainable("expert")
+    expert = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     return Card(
         name=name,
         family=config.family,
@@ -64,7 +76,7 @@ def card(name: str) -> Card:
         expert_parameters=expert,
         image_px=config.image_size,
         prompt_tokens=config.prompt_length,
-        prompt=STYLE_OF_FAMILY[config.family],
+        prompt=interface.prompt,
         horizon=config.horizon,
         inference_bytes=_BFLOAT16 * total,
         lora_bytes=_BFLOAT16 * total + _TRAINED * adapters,
@@ -75,11 +87,8 @@ def card(name: str) -> Card:
 
 
 def _start(name: str) -> str:
-    if (WEIGHTS / name).is_dir():
+    if base_folder(name) is not None:
         return "ships with the package"
-    if not name.endswith("-base"):
+    if name not in _RELEASED:
         return f"random weights: untrained:{name}"
-    return (
-        "released model.safetensors of openpi or lerobot, its statistics and PaliGemma's tokenizer.json: "
-        "rlco policies convert"
-    )
+    return f"released {_RELEASED[name]}: rlco policies convert"

@@ -19,18 +19,17 @@ from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import BASE_OF, CONFIGS, AnyInterface, PolicyConfig, empty_policy, family
 from rlco.policies.interface import CONTROL_HZ
-from rlco.policies.layout import UNUSED, public_name, require_tensors, unused_shape
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.layout import carried_shapes, public_name, require_tensors
 from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 
 CONFIG, MODEL, STATS = "config.json", "model.safetensors", "stats.json"
 WEIGHTS = Path(__file__).parent / "weights"
-_RELEASED = " One of openpi or lerobot is read by rlco policies convert SOURCE DEST --to rlco."
+_RELEASED = " One of openpi, lerobot or openvla is read by rlco policies convert SOURCE DEST --to rlco."
 
 
 def policy_tensors(policy: AnyPolicy) -> dict[str, Tensor]:
     """Return every parameter under its published name; the reinforcement-learning heads under ``rlco.``."""
-    return {public_name(name): value.contiguous() for name, value in policy.merged_state().items()}
+    return {public_name(name, policy.config): value.contiguous() for name, value in policy.merged_state().items()}
 
 
 def save_policy(folder: Path, policy: AnyPolicy, *, provenance: Mapping[str, Any], half: bool = False) -> None:
@@ -88,12 +87,11 @@ def load_policy(folder: Path) -> AnyPolicy:
     config, interface = read_description(folder)
     policy = empty_policy(config, interface)
     file = TensorFile(folder / MODEL)
-    names = {public_name(name): name for name in policy.state_dict()}
+    names = {public_name(name, config): name for name in policy.state_dict()}
     shapes = {key: tuple(value.shape) for key, value in policy_tensors(policy).items()}
-    # written by a conversion that carries it
-    carried = UNUSED in file.shapes and isinstance(policy, PiPolicy)
-    wanted = shapes | ({UNUSED: unused_shape(config)} if carried else {})
-    require_tensors(file.shapes, wanted, source=str(folder))
+    # written by a conversion that carries them
+    carried = {name: shape for name, shape in carried_shapes(config).items() if name in file.shapes}
+    require_tensors(file.shapes, shapes | carried, source=str(folder))
     # a copy: what is mapped from the file would change with it, and its odd addresses give other last bits
     tensors = {names[key]: file.read(key).to(torch.float32, copy=True) for key in names}
     policy.load_state_dict(tensors, assign=True)

@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rlco.algos.flow import TrustRegion
@@ -22,7 +22,30 @@ Trainable = Literal["all", "expert", "lora"]
 """all: everything. expert: what turns the encoded observation into actions (the action expert of pi0 and pi0.5, the
 language model of OpenVLA). lora: adapters beside frozen weights. The heads of reinforcement learning always learn."""
 
-ConfigT = TypeVar("ConfigT")
+
+@runtime_checkable
+class Configuration(Protocol):
+    """What every family's configuration says beside its sizes."""
+
+    @property
+    def family(self) -> str:
+        """Return a name in ``FAMILIES``."""
+        ...
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether it is trained through adapters unless something else is asked for."""
+        ...
+
+    def lora(self, asked: LoraConfig) -> LoraConfig:
+        """Return ``asked`` with this policy's values where it gives none.
+
+        Raises ``ValueError`` for a tower that the policy has not.
+        """
+        ...
+
+
+ConfigT = TypeVar("ConfigT", bound=Configuration)
 PrefixT = TypeVar("PrefixT")
 
 
@@ -114,7 +137,7 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
         """Return V(s) alone, for bootstrapping."""
 
     @abstractmethod
-    def answering_as(self, config: ConfigT) -> Self:
+    def answering_as(self, config: ConfigT) -> VlaPolicy[ConfigT, PrefixT]:
         """Return a policy of the same weights that answers in another way, such as in chunks.
 
         Raises ``ValueError`` where the weights of ``config`` are others.
@@ -134,13 +157,32 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
         """Return where the grounding heads look, before the softmax."""
 
     @abstractmethod
+    def clipped(self, action: Float[Tensor, "N A"]) -> Bool[Tensor, "N A"]:
+        """Return which numbers of raw actions this policy cannot say, and is taught the nearest instead."""
+
+    def crop_pictures(self, area: float) -> None:
+        """Look at the centre of pictures, of this share of them, from now on.
+
+        Raises ``ValueError`` where the family sees whole pictures only.
+        """
+        raise ValueError(f"A policy of family {self.config.family} sees whole pictures: no crop_area ({area}).")
+
+    @abstractmethod
+    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+        """Return the names of the network's linear maps that ``lora``, all of whose values are given, means."""
+
+    @abstractmethod
     def _frozen(self, part: Trainable) -> set[int]:
         """Return the ids of the network's parameters that do not learn with ``part``; adapters are there already."""
 
     def set_trainable(self, part: Trainable, *, lora: LoraConfig | None = None) -> None:
-        """Choose what learns. Raises ``ValueError`` if there are adapters already."""
+        """Choose what learns.
+
+        Raises ``ValueError`` if there are adapters already, or where this policy has no tower that ``lora`` names.
+        """
         if part == "lora":
-            add_adapters(self.network, lora or LoraConfig())
+            given = self.config.lora(lora or LoraConfig())
+            add_adapters(self.network, given, maps=self._adapted_maps(given))
         elif has_adapters(self):
             raise ValueError("This policy has adapters: save it (they are merged) and load it to train another part.")
         adapters = {id(p) for p in adapter_parameters(self.network)}
@@ -174,6 +216,36 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
 
 AnyPolicy = VlaPolicy[Any, Any]
 """Of whatever family."""
+
+
+@runtime_checkable
+class Rehearsal(Protocol):
+    """What a step of training computes, by the real network, on inputs that mean nothing.
+
+    Where tensors have shapes and no memory, no observation can be read and nothing can be drawn: this is all of the
+    step that is left, and what its memory is counted from. Whoever calls says whether ``encode`` has a gradient.
+    """
+
+    @property
+    def decision_bytes(self) -> int:
+        """Return what the experience keeps of a decision beside its prefix."""
+        ...
+
+    def encode(self, count: int) -> Any:  # noqa: ANN401  (the family's prefix)
+        """Return the prefix of ``count`` observations."""
+        ...
+
+    def loss(self, prefix: Any) -> Float[Tensor, ""]:  # noqa: ANN401
+        """Return a number with the graph of the supervised loss of a batch."""
+        ...
+
+    def score(self, prefix: Any) -> Float[Tensor, ""]:  # noqa: ANN401
+        """Return a number with the graph of scoring drawn decisions, and of their values."""
+        ...
+
+    def sample(self, prefix: Any) -> None:  # noqa: ANN401
+        """Draw a chunk for each row: at least what is alive together then."""
+        ...
 
 
 def prefix_bytes(prefix: Any) -> int:  # noqa: ANN401  (any family's)

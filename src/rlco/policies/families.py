@@ -12,15 +12,19 @@ from torch import nn
 from rlco.core.errors import unknown_name
 from rlco.core.scene import STATE_DIM
 from rlco.data.normalise import Codec
-from rlco.policies.contract import AnyPolicy
+from rlco.policies.contract import AnyPolicy, Rehearsal
 from rlco.policies.openvla import config as openvla
 from rlco.policies.openvla.interface import Interface as OpenVlaInterface
 from rlco.policies.openvla.network import without_weights as openvla_without_weights
 from rlco.policies.openvla.policy import OpenVlaPolicy
+from rlco.policies.openvla.rehearsal import OpenVlaRehearsal
 from rlco.policies.pi import config as pi
 from rlco.policies.pi.interface import Interface as PiInterface
+from rlco.policies.pi.layout import carried_shapes
+from rlco.policies.pi.network import published_name
 from rlco.policies.pi.network import without_weights as pi_without_weights
 from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.pi.rehearsal import PiRehearsal
 
 PolicyConfig = pi.PiConfig | openvla.OpenVlaConfig
 AnyInterface = PiInterface | OpenVlaInterface
@@ -39,6 +43,14 @@ class Family:
     """From a checkpoint's fields and folder; ``interface.to_json(folder)`` is its inverse."""
     policy: Callable[..., Any]
     without_weights: Callable[[Any], nn.Module]
+    published_name: Callable[[str], str]
+    """Name of a tensor of the network -> its name in released files."""
+    carried: Callable[[Any], Mapping[str, tuple[int, ...]]]
+    """Name and shape of what released files hold and no policy reads."""
+    explores_by: tuple[str, ...]
+    """Which parts of ``Exploration`` it reads."""
+    rehearsal: Callable[[Any, int], Rehearsal]
+    """Of a policy, and a number of cameras."""
 
 
 _PI = Family(
@@ -48,6 +60,10 @@ _PI = Family(
     interface_from_json=PiInterface.from_json,
     policy=PiPolicy,
     without_weights=pi_without_weights,
+    published_name=published_name,
+    carried=carried_shapes,
+    explores_by=("flow", "value_from"),
+    rehearsal=PiRehearsal,
 )
 _OPENVLA = Family(
     configs=openvla.CONFIGS,
@@ -56,6 +72,10 @@ _OPENVLA = Family(
     interface_from_json=OpenVlaInterface.from_json,
     policy=OpenVlaPolicy,
     without_weights=lambda config: openvla_without_weights(config, state_dim=STATE_DIM),
+    published_name=lambda name: name,
+    carried=lambda _: {},
+    explores_by=("tokens",),
+    rehearsal=OpenVlaRehearsal,
 )
 FAMILIES: dict[str, Family] = {"pi05": _PI, "pi0": _PI, "openvla": _OPENVLA}
 """Name in ``config.json`` -> family."""

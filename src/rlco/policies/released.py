@@ -1,282 +1,99 @@
-"""Checkpoints of openpi and lerobot: what is in a folder, and the files around the weights."""
+"""What conversion asks of a family: the layouts of other programs, and the files around their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rlco.core.files import write_json
-from rlco.core.scene import ACTION_DIM, STATE_DIM
-from rlco.policies.checkpoint import CONFIG, read_object
-from rlco.policies.pi.config import Family, PiConfig, TransformerSize, pi0_base, pi05_base
-from rlco.policies.pi.interface import Interface
-from rlco.policies.pi.prompts import STYLE_OF_FAMILY
-from rlco.policies.statistics import (
-    LEROBOT_EPSILON,
-    NORM_STATS,
-    POSTPROCESSOR,
-    PREPROCESSOR,
-    lerobot_mode,
-    write_lerobot,
-    write_openpi,
-)
-from rlco.policies.tensor_files import Shape
+from rlco.data.normalise import Codec
+from rlco.policies.tensor_files import Entry, Shape, Tensors
 
-ASSETS = f"assets/rlco/{NORM_STATS}"
-_BASES = {"pi05": pi05_base, "pi0": pi0_base}
-_VARIANTS = {(2048, 16384): "gemma_2b", (1024, 4096): "gemma_300m"}
-_TOWER = "paligemma_with_expert.paligemma.model.vision_tower.vision_model"
-_LANGUAGE = "paligemma_with_expert.paligemma.model.language_model"
-_EXPERT = "paligemma_with_expert.gemma_expert.model"
-_VISION_HEADS = {1152: 16}
-"""Width -> heads, of SigLIP So400m."""
-_KEY_HEADS = {2048: 1}
-"""Width of the language model -> heads of keys and values, of Gemma 2B."""
-_PROMPTS = {
-    "openpi": {"pi05": ("pi05", "plain"), "pi0": ("plain",)},
-    "lerobot": {family: (style,) for family, style in STYLE_OF_FAMILY.items()},
-}
-"""What the other program (lerobot 0.5 and later) writes; openpi's pi05 without discrete_state_input is plain."""
+Normalisation = Literal["quantile", "mean-std"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Chunks:
-    """What no shape tells of a released policy."""
+class Told:
+    """What the user says of a source: needed where its files do not say it, refused where they say otherwise.
 
-    horizon: int
-    executed: int
-    denoise_steps: int
-    prompt_length: int
-    vision_heads: int | None = None
-    """None: those of the released width."""
-    kv_heads: int | None = None
-    """None: those of the released width."""
-
-
-def family_of(shapes: Mapping[str, Shape], *, source: str) -> Family:
-    """Return the family that the tensors are of."""
-    if "time_mlp_in.weight" in shapes:
-        return "pi05"
-    if "action_time_mlp_in.weight" in shapes:
-        return "pi0"
-    raise ValueError(
-        f"'{source}' holds neither pi0.5 (time_mlp_in) nor pi0 (action_time_mlp_in); it holds {len(shapes)} tensors, "
-        f"among them {', '.join(sorted(shapes)[:3]) or 'none'}."
-    )
-
-
-def config_of(shapes: Mapping[str, Shape], chunks: Chunks, *, source: str) -> PiConfig:
-    """Return the sizes that the tensors have. Raises ``ValueError`` that names a tensor that is needed and missing."""
-    family = family_of(shapes, source=source)
-    try:
-        patch = shapes[f"{_TOWER}.embeddings.patch_embedding.weight"]
-        patches = shapes[f"{_TOWER}.embeddings.position_embedding.weight"][0]
-        vision = _size(shapes, f"{_TOWER}.encoder.layers.0.mlp.fc1.weight")
-        language = _size(shapes, f"{_LANGUAGE}.layers.0.mlp.gate_proj.weight")
-        vision_heads = _heads("vision", vision, chunks.vision_heads, _VISION_HEADS, source=source)
-        kv_heads = _heads("language", language, chunks.kv_heads, _KEY_HEADS, source=source)
-        head_dim = shapes[f"{_LANGUAGE}.layers.0.self_attn.k_proj.weight"][0] // kv_heads
-        state = shapes.get("state_proj.weight")
-        return PiConfig(
-            family=family,
-            image_size=round(patches**0.5) * patch[2],
-            patch_size=patch[2],
-            vision=vision,
-            vision_depth=_depth(shapes, f"{_TOWER}.encoder.layers."),
-            vision_heads=vision_heads,
-            language=language,
-            expert=_size(shapes, f"{_EXPERT}.layers.0.mlp.gate_proj.weight"),
-            depth=_depth(shapes, f"{_LANGUAGE}.layers."),
-            heads=shapes[f"{_LANGUAGE}.layers.0.self_attn.q_proj.weight"][0] // head_dim,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            vocabulary=shapes["paligemma_with_expert.paligemma.lm_head.weight"][0],
-            model_action_dim=shapes["action_in_proj.weight"][1],
-            model_state_dim=state[1] if state else _BASES[family]().model_state_dim,
-            horizon=chunks.horizon,
-            executed=chunks.executed,
-            denoise_steps=chunks.denoise_steps,
-            prompt_length=chunks.prompt_length,
-        )
-    except KeyError as error:
-        raise ValueError(f"'{source}' lacks the tensor {error.args[0]}, which tells a size of the policy.") from error
-
-
-def _size(shapes: Mapping[str, Shape], name: str) -> TransformerSize:
-    mlp, width = shapes[name]
-    return TransformerSize(width=width, mlp=mlp)
-
-
-_HEAD_FIELDS = {"vision": "vision_heads", "language": "kv_heads"}
-
-
-def _heads(part: str, size: TransformerSize, said: int | None, known: Mapping[int, int], *, source: str) -> int:
-    """Return a number of heads, which no shape shows."""
-    found = said or known.get(size.width)
-    if found is None:
-        raise ValueError(
-            f"'{source}' has {part} width {size.width}, of which no number of heads is known (only of "
-            f"{', '.join(map(str, known))}): its config.json must say {_HEAD_FIELDS[part]}."
-        )
-    return found
-
-
-def _depth(shapes: Mapping[str, Shape], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
-
-
-def chunks_of(folder: Path, family: Family, *, horizon: int | None, executed: int | None) -> Chunks:
-    """Return them from ``config.json`` where there is one. ``horizon`` and ``executed`` are what the user says.
-
-    Raises ``ValueError`` for another family or horizon than the file's, or where nobody says the horizon.
+    A family reads some of it, and what is said of another family is refused.
     """
-    values = read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    if values.get("type", family) != family:
-        raise ValueError(f"'{folder}' says that it is of type '{values['type']}', its tensors are those of {family}.")
-    found = values.get("chunk_size", values.get("action_horizon", horizon))
-    if found is None:
-        raise ValueError(f"'{folder}' does not say its action horizon: give it (--horizon; 50 for the released bases).")
-    if horizon not in (None, found):
-        raise ValueError(f"'{folder}' has action horizon {found}, not {horizon}.")
-    base, found = _BASES[family](), int(found)
-    return Chunks(
-        horizon=found,
-        executed=min(found, int(values.get("n_action_steps", found))) if executed is None else executed,
-        denoise_steps=int(values.get("num_inference_steps", base.denoise_steps)),
-        prompt_length=int(values.get("tokenizer_max_length", base.prompt_length)),
-        vision_heads=values.get("vision_heads"),
-        kv_heads=values.get("kv_heads"),
-    )
+
+    family: str | None = None
+    horizon: int | None = None
+    """Predicted control steps."""
+    executed: int | None = None
+    """Control steps of a chunk that are executed; the source's own by default, else the whole chunk."""
+    head: str | None = None
+    """OpenVLA: how it answers, autoregressive or parallel."""
+    stats: Path | None = None
+    """File of statistics, instead of the source's."""
+    normalisation: Normalisation | None = None
+    """pi0 and pi0.5: quantile or mean-std; what the source says by default, else what its family was released with."""
+    floored: bool = False
+    """pi0 and pi0.5: of statistics that are read: widen dimensions that hardly moved to our least ranges."""
+    unnorm_key: str | None = None
+    """OpenVLA: which entry of ``norm_stats`` is read, or written."""
+    gripper: str | None = None
+    """OpenVLA: what the source's gripper command means; the released convention by default."""
+    crop_area: float | None = None
+    """OpenVLA: it was trained on random crops of this share of the picture."""
+    state_clip: float | None = None
+    """Cut normalised states to +- this; by default as the source does, a released one not at all. 0: not at all."""
+    tokenizer: Path | None = None
+    """A tokenizer.json, instead of the source's."""
+    prompt: str | None = None
+    """A prompt style; what the source says by default, else the family's own."""
+    camera: Mapping[str, str] = field(default_factory=dict)
+    """Published slot -> our camera; the source's own by default, else the front camera in the first slot."""
+
+    def given(self) -> set[str]:
+        """Return the names of the fields that say something."""
+        return {f.name for f in fields(self) if getattr(self, f.name) not in (None, False, {})}
 
 
-def camera_count(folder: Path) -> int | None:
-    """Return how many cameras lerobot's ``config.json`` lists, or None where it lists none."""
-    values = read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    kinds = [feature.get("type") for feature in values.get("input_features", {}).values()]
-    return kinds.count("VISUAL") or None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """Everything of a checkpoint but its tensors."""
+
+    config: Any
+    interface: Any
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What was decided where the files leave a choice: name -> what."""
 
 
-def write_openpi_files(folder: Path, config: PiConfig, interface: Interface, precision: str) -> None:
-    """Write what openpi reads beside the weights; ``precision``: float32, or bfloat16 where the layers are."""
-    values = {"action_dim": config.model_action_dim, "action_horizon": config.horizon, "precision": precision}
-    write_json(folder / CONFIG, values | _variants(config) | _head_counts(config))
-    write_openpi(interface.codec, folder / ASSETS)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """A family's exchange with other programs."""
+
+    prefixes: Mapping[str, str]
+    """Layout -> what its tensor names begin with."""
+    reads: frozenset[str]
+    """The fields of ``Told`` that say something of this family alone."""
+    describe: Callable[[Path, Mapping[str, Shape], Told], Described]
+    """Of a released checkpoint: sizes from the shapes, the rest from its files and the user."""
+    adjust: Callable[[Path, Described, Told, str], Described]
+    """A description that is there (in the folder), with what the user says otherwise; and the layout to write."""
+    names: Callable[[Tensors, Mapping[str, str]], dict[str, str]]
+    """From public name -> name in the file, as found, to those of our network and what is carried."""
+    require_kept: Callable[[str, Path, Described], None]
+    """Raise ``ValueError`` for what the layout has no place for."""
+    write: Callable[[str, Path, Described, Mapping[str, Entry], Told], None]
+    """Write the files of a layout beside the weights, whose types and shapes are given by public name."""
 
 
-def write_lerobot_files(folder: Path, config: PiConfig, interface: Interface, precision: str) -> None:
-    """Write what lerobot (0.5 and later) reads beside the weights; ``precision``: float32 or bfloat16."""
-    features = _features(config, interface)
-    write_json(folder / CONFIG, {**_lerobot_config(config, interface, features), "dtype": precision})
-    eps = {"eps": LEROBOT_EPSILON, "norm_map": _norm_map(interface)}
-    steps = _input_steps(config, interface, {**eps, "features": features})
-    output = {**eps, "features": {"action": features["action"]}}
-    _write_pipeline(folder / PREPROCESSOR, steps, interface)
-    _write_pipeline(
-        folder / POSTPROCESSOR,
-        [_step("unnormalizer_processor", output), _step("device_processor", {"device": "cpu", "float_dtype": None})],
-        interface,
-    )
+def clipped(codec: Codec, told: Told) -> Codec:
+    """Return ``codec`` with the clip that the user says."""
+    # 0 becomes None
+    return codec if told.state_clip is None else replace(codec, state_clip=told.state_clip or None)
 
 
-def require_prompt(to: str, config: PiConfig, interface: Interface) -> None:
-    """Raise ``ValueError`` for a prompt that the program of the layout ``to`` does not write."""
-    styles = _PROMPTS[to][config.family]
-    if interface.prompt not in styles:
+def require_statistics_read(side: Path, told: Told, said: Mapping[str, object]) -> None:
+    """Raise ``ValueError`` for what is said (option -> value) of statistics where none are read."""
+    words = [option if value is True else f"{option} {value}" for option, value in said.items() if value]
+    if words and told.stats is None:
         raise ValueError(
-            f"{to} prompts {config.family} in the style {' or '.join(map(repr, styles))} only, this policy was trained "
-            f"with '{interface.prompt}'."
+            f"'{side}' has a normalisation of its own, of which {' and '.join(words)} changes nothing: give it with "
+            "--stats FILE only."
         )
-
-
-def _lerobot_config(config: PiConfig, interface: Interface, features: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": config.family,
-        "n_obs_steps": 1,
-        "input_features": {name: feature for name, feature in features.items() if name != "action"},
-        "output_features": {"action": features["action"]},
-        "normalization_mapping": _norm_map(interface),
-        "chunk_size": config.horizon,
-        "n_action_steps": config.executed,
-        "max_state_dim": config.model_state_dim,
-        "max_action_dim": config.model_action_dim,
-        "num_inference_steps": config.denoise_steps,
-        "image_resolution": [config.image_size, config.image_size],
-        "tokenizer_max_length": config.prompt_length,
-        **_variants(config),
-        **_head_counts(config),
-    }
-
-
-def _variants(config: PiConfig) -> dict[str, str]:
-    sizes = {"paligemma_variant": config.language, "action_expert_variant": config.expert}
-    named = {name: _VARIANTS.get((size.width, size.mlp)) for name, size in sizes.items()}
-    return {name: variant for name, variant in named.items() if variant is not None}
-
-
-def _head_counts(config: PiConfig) -> dict[str, int]:
-    """Return what no shape shows, but of the released sizes: the other programs refuse fields they do not know."""
-    counts = {
-        "vision_heads": (config.vision_heads, _VISION_HEADS.get(config.vision.width)),
-        "kv_heads": (config.kv_heads, _KEY_HEADS.get(config.language.width)),
-    }
-    return {name: count for name, (count, known) in counts.items() if count != known}
-
-
-def _features(config: PiConfig, interface: Interface) -> dict[str, Any]:
-    picture = {"type": "VISUAL", "shape": [3, config.image_size, config.image_size]}
-    return {
-        "observation.state": {"type": "STATE", "shape": [STATE_DIM]},
-        **{f"observation.images.{slot}": picture for slot in interface.cameras},
-        "action": {"type": "ACTION", "shape": [ACTION_DIM]},
-    }
-
-
-def _norm_map(interface: Interface) -> dict[str, str]:
-    codec = interface.codec
-    return {"VISUAL": "IDENTITY", "STATE": lerobot_mode(codec.state), "ACTION": lerobot_mode(codec.action)}
-
-
-def _input_steps(config: PiConfig, interface: Interface, normaliser: dict[str, Any]) -> list[dict[str, Any]]:
-    rename = {f"observation.images.{ours}": f"observation.images.{slot}" for slot, ours in interface.cameras.items()}
-    words = {
-        "pi05": _step("pi05_prepare_state_tokenizer_processor_step", {}),
-        "pi0": _step("pi0_new_line_processor", {}),
-    }
-    tokenizer = {
-        "max_length": config.prompt_length,
-        "task_key": "task",
-        "padding_side": "right",
-        "padding": "max_length",
-        "truncation": True,
-        "tokenizer_name": "google/paligemma-3b-pt-224",
-    }
-    return [
-        _step("rename_observations_processor", {"rename_map": rename}),
-        _step("to_batch_processor", {}),
-        _step("normalizer_processor", normaliser),
-        words[config.family],
-        _step("tokenizer_processor", tokenizer),
-        _step("device_processor", {"device": "cpu", "float_dtype": None}),
-    ]
-
-
-def _step(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"registry_name": name, "config": config}
-
-
-def _write_pipeline(path: Path, steps: list[dict[str, Any]], interface: Interface) -> None:
-    """Write a processor and the state of its step that has one, under the name that lerobot gives such a file."""
-    for number, step in enumerate(steps):
-        if step["registry_name"] in ("normalizer_processor", "unnormalizer_processor"):
-            step["state_file"] = f"{path.stem}_step_{number}_{step['registry_name']}.safetensors"
-            write_lerobot(interface.codec, path.with_name(step["state_file"]))
-    write_json(path, {"name": path.stem, "steps": steps})
-
-
-def with_chunks(config: PiConfig, *, horizon: int | None, executed: int | None, source: str) -> PiConfig:
-    """Return a known configuration with what the user says of it. Raises ``ValueError`` for another horizon."""
-    if horizon not in (None, config.horizon):
-        raise ValueError(f"'{source}' has action horizon {config.horizon}, not {horizon}.")
-    return config if executed is None else replace(config, executed=executed)

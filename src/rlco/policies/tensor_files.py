@@ -55,6 +55,47 @@ class TensorFile:
         return self._file.get_tensor(name)
 
 
+class ShardedTensors:
+    """Several files with an index, opened as one. See ``TensorFile``."""
+
+    def __init__(self, index: Path) -> None:
+        """Raises ``FileNotFoundError`` for a missing shard, ``ValueError`` where index and shards do not agree."""
+        self.path = index
+        try:
+            places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"'{index}' is no index of shards: it needs a JSON object with weight_map.") from error
+        shards = {name: TensorFile(index.parent / name) for name in sorted(set(places.values()))}
+        found = {(key, name) for name, shard in shards.items() for key in shard.shapes}
+        if odd := sorted(found ^ set(places.items())):
+            words = ", ".join(f"{key} in {name}" for key, name in odd[:3])
+            raise ValueError(f"'{index}' and its shards do not agree about {len(odd)} tensors, for example {words}.")
+        self._file_of = {key: shards[name] for key, name in places.items()}
+        self.shapes: dict[str, Shape] = {key: file.shapes[key] for key, file in self._file_of.items()}
+        self.kinds: dict[str, str] = {key: file.kinds[key] for key, file in self._file_of.items()}
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor, mapped from its shard."""
+        return self._file_of[name].read(name)
+
+
+Tensors = TensorFile | ShardedTensors
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def open_tensors(folder: Path) -> Tensors:
+    """Open a folder's weights, in one file or in shards.
+
+    Raises ``FileNotFoundError`` where there are none, ``ValueError`` in one line where they cannot be read, or where
+    there are both: which of them is meant?
+    """
+    if not (folder / INDEX).is_file():
+        return TensorFile(folder / SINGLE)
+    if (folder / SINGLE).is_file():
+        raise ValueError(f"'{folder}' has weights twice, in {SINGLE} and in the shards of {INDEX}: delete one of them.")
+    return ShardedTensors(folder / INDEX)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """A tensor to be written."""
@@ -71,7 +112,7 @@ class Entry:
         return Entry(shape=tuple(tensor.shape), kind=_NAMES[tensor.dtype], read=lambda: tensor)
 
     @staticmethod
-    def from_file(file: TensorFile, name: str) -> Entry:
+    def from_file(file: Tensors, name: str) -> Entry:
         """Return the entry of a tensor in another file, copied byte by byte."""
         return Entry(shape=file.shapes[name], kind=file.kinds[name], read=lambda: file.read(name))
 

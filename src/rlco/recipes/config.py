@@ -8,7 +8,7 @@ from typing import Any
 from rlco.data.mixture import require_alpha
 from rlco.demos.plan import PlanConfig
 from rlco.evals.suite import EvaluationSettings
-from rlco.policies.pi.config import Family
+from rlco.policies import families
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
@@ -20,8 +20,8 @@ class RunConfig:
     task: str
     base: str = "pi05-nano"
     """The shipped pretrained base that every method starts from."""
-    family: Family | None = None
-    """pi05 or pi0: a base of another family is refused; None: any."""
+    family: str | None = None
+    """A base of another family is refused; None: any."""
     horizon: int | None = None
     """Predicted control steps: a base with others is refused; None: any."""
     reality: int = 0
@@ -51,6 +51,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_alpha(self.alpha)
+        if self.family is not None:
+            families.family(self.family)
         for name in ("real_demonstrations", "sim_demonstrations", "num_states", "repeats", "num_envs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"RunConfig.{name} must be 1 or more, got {getattr(self, name)}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlco.recipes.config import RunConfig
-from rlco.recipes.push_cube import debug
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
@@ -23,26 +22,6 @@ def open_drawer_demo() -> RunConfig:
     )
 
 
-def open_drawer_pi05_nano() -> RunConfig:
-    """300 states, and Stage II without the real term beside it."""
-    return replace(open_drawer_demo(), num_states=300, repeats=1, without_real_term=True)
-
-
-def open_drawer_pi05_nano_debug() -> RunConfig:
-    """Every stage in seconds; proves nothing."""
-    return debug(open_drawer_demo())
-
-
 def close_drawer_demo() -> RunConfig:
     """The main job within 20 minutes on two CPU cores."""
     return replace(open_drawer_demo(), task="close-drawer")
-
-
-def close_drawer_pi05_nano() -> RunConfig:
-    """300 states, and Stage II without the real term beside it."""
-    return replace(close_drawer_demo(), num_states=300, repeats=1, without_real_term=True)
-
-
-def close_drawer_pi05_nano_debug() -> RunConfig:
-    """Every stage in seconds; proves nothing."""
-    return debug(close_drawer_demo())

@@ -33,7 +33,7 @@ def film_methods(folder: Path, config: RunConfig, *, methods: Mapping[str, str],
     films = film_all(folder, config, methods=methods, states=wanted)
     for i, (state, path) in enumerate(zip(wanted, paths, strict=True)):
         grid = side_by_side({world: {m: shots[i] for m, shots in row.items()} for world, row in films.items()})
-        caption = f"{state.instruction} ({state.name}): {chosen[state.name]}"
+        caption = f"{config.base}: {state.instruction} ({state.name}): {chosen[state.name]}"
         write_atomic(path.with_suffix(".txt"), lambda temporary, text=caption: temporary.write_text(text))
         mp4 = encode_mp4(grid, fps=2 * round(task(config.task).control_hz))
         write_atomic(path, lambda temporary, content=mp4: temporary.write_bytes(content))

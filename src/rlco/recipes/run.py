@@ -66,8 +66,8 @@ class Run:
 
 def run_recipe(config: RunConfig, folder: Path) -> Path:
     """Run every stage that is not finished yet; return the report's path."""
-    require_writable(folder)
     stages.require_kind(config.base, family=config.family, horizon=config.horizon)
+    require_writable(folder)
     run = Run(folder=folder, config=config)
     with exclusive(folder):
         claim_run(run)

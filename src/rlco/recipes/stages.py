@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rlco.policies.checkpoint import (
     CONFIG,
     MODEL,
     STATS,
-    WEIGHTS,
+    base_folder,
     base_policy,
     load_policy,
     read_description,
@@ -33,12 +34,13 @@ from rlco.policies.checkpoint import (
     save_policy,
 )
 from rlco.policies.contract import AnyPolicy
-from rlco.policies.families import CONFIGS, PolicyConfig, new_policy
+from rlco.policies.families import BASE_OF, CONFIGS, PolicyConfig, new_policy
 from rlco.policies.interface import CONTROL_HZ
-from rlco.policies.pi.tokenizer import TOKENIZER_FILE
+from rlco.policies.tokenizer_file import TOKENIZER_FILE
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
+from rlco.train.clipping import clipped_line, clipped_shares
 from rlco.train.compute import identity, require_device
 from rlco.train.fits import require_fits
 from rlco.train.memory import Load
@@ -115,7 +117,7 @@ def _opened(folder: Path) -> Dataset:
 def open_policy(reference: str | Path) -> AnyPolicy:
     """Return the policy of a checkpoint folder or a training stage's folder, a shipped base by name, or new weights.
 
-    ``untrained:pi05-tiny`` is the last: random weights, for tests and for training from scratch.
+    ``untrained:openvla-tiny`` is the last: random weights, for tests and for training from scratch.
     """
     text = str(reference)
     if text.startswith(UNTRAINED):
@@ -137,24 +139,37 @@ def policy_config(reference: str | Path) -> PolicyConfig:
     text = str(reference)
     if (name := text.removeprefix(UNTRAINED)) != text and name in CONFIGS:
         return CONFIGS[name]()
-    folder = policy_folder(reference) or WEIGHTS / text
-    # what is no folder has an error that says what there is
-    return read_description(folder)[0] if folder.is_dir() else open_policy(reference).config
+    folder = checkpoint_folder(reference)
+    return CONFIGS[text]() if answers_otherwise(reference) else read_description(folder)[0]
+
+
+def checkpoint_folder(reference: str | Path) -> Path:
+    """Return the folder that a policy is read from. Raises as ``open_policy`` where there is none."""
+    folder = policy_folder(reference) or base_folder(str(reference))
+    if folder is None or not (folder / MODEL).is_file():
+        open_policy(reference)  # says what is missing
+    assert folder is not None
+    return folder
+
+
+def answers_otherwise(reference: str | Path) -> bool:
+    """Return whether it is the name of a base whose folder describes another: the weights are shared."""
+    return policy_folder(reference) is None and str(reference) in BASE_OF
 
 
 def weights_fingerprint(reference: str | Path) -> str:
     """Return 16 hex digits of the weights and of how they are used; untrained ones are named by their reference.
 
-    The same weights with another prompt or other units are another policy; where they come from does not count.
+    The same weights with another prompt, other units or another way to answer are another policy; where they come from
+    does not count.
     """
     if str(reference).startswith(UNTRAINED):
         return str(reference)
-    folder = policy_folder(reference) or WEIGHTS / str(reference)
-    if not (folder / MODEL).is_file():
-        open_policy(reference)  # says what is missing
+    folder = checkpoint_folder(reference)
     with (folder / MODEL).open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256")
-    told = read_object(folder / CONFIG), {**read_object(folder / STATS), "provenance": None}
+    config = policy_config(reference).to_json() if answers_otherwise(reference) else read_object(folder / CONFIG)
+    told = config, {**read_object(folder / STATS), "provenance": None}
     digest.update(json.dumps(told, sort_keys=True).encode())
     if (folder / TOKENIZER_FILE).is_file():
         digest.update((folder / TOKENIZER_FILE).read_bytes())
@@ -186,6 +201,7 @@ def require_world_fits(policy: AnyPolicy, states: Sequence[InitialState]) -> Non
 def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig) -> Figures:
     """Fine-tune ``start`` on demonstrations; the policy is in ``folder/policy``."""
     datasets, weights = demonstrations.open()
+    config = config.for_policy(policy_config(start))
     inputs = {
         "start": weights_fingerprint(start),
         "datasets": [d.fingerprint for d in datasets],
@@ -199,9 +215,12 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
     policy = open_policy(start)
     require_data_fits(policy, datasets)
     mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
+    clipped = clipped_shares(policy, [d.action for d in datasets], weights)
+    if line := clipped_line(clipped):
+        print(line, file=sys.stderr)
     with progress(f"sft {folder.name}", total=config.steps) as bar:
         figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach)
-    figures = figures | {"gradient_samples": config.steps * config.batch_size}
+    figures |= {"gradient_samples": config.steps * config.batch_size, "sft/clipped": float(clipped.mean())}
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 
@@ -209,7 +228,7 @@ def sft_load(policy: PolicyConfig, config: SFTConfig) -> Load:
     """Return what a step of supervised training computes and keeps."""
     return Load(
         policy=policy,
-        trainable=config.trainable,
+        trainable=config.part,
         compute=config.compute,
         samples=config.batch_size,
         ema=config.ema > 0,
@@ -221,6 +240,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     if (real is None) != (config.beta == 0):
         raise ValueError(f"beta is {config.beta:g}, but real demonstrations were {'not ' * (real is None)}given.")
     dataset = _opened(real) if real is not None else None
+    config = config.for_policy(policy_config(start))
     inputs = {
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
@@ -235,7 +255,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     policy = open_policy(start)
     require_data_fits(policy, [dataset] if dataset else [])
     require_world_fits(policy, task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt"))
-    config.compute.prepare(policy, config.trainable)
+    config.prepare(policy)
     with make_world(
         task_name,
         domain="twin",
@@ -266,8 +286,9 @@ def require_whole_episodes(task_name: str, policy: PolicyConfig, config: RLConfi
 def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig) -> Load:
     """Return what an update of Stage II computes and what the stage keeps."""
     return Load(
-        policy=replace(policy, exploration=config.exploration.resolved(), value_from=config.value_from),
-        trainable=config.trainable,
+        policy=policy,
+        exploration=config.exploration,
+        trainable=config.part,
         compute=config.compute,
         samples=config.sft_batch_size if real is not None else 0,
         decisions=config.minibatch,
@@ -333,7 +354,7 @@ def evaluation(
 
 def pretrain(folder: Path, config: PretrainConfig) -> Figures:
     """Make the base that every method starts from; it is in ``folder/policy``, in 16-bit floats."""
-    inputs = asdict(config)
+    inputs = config.identity()
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept

@@ -69,10 +69,11 @@ def caption_batch(
 
     Questions have no motion: all of their action steps are padding.
     """
-    named = [_name(pictures, row, rng) for row in index]
+    rows = index.tolist()
+    named = [_name(pictures, row, rng) for row in rows]
     is_reach = rng.random(len(index)) < _REACH_SHARE
     texts, goals = [], []
-    for row, (thing, phrase), reach in zip(index, named, is_reach, strict=True):
+    for row, (thing, phrase), reach in zip(rows, named, is_reach, strict=True):
         template = _pick(_REACH_TEXTS if reach else _QUESTIONS, rng)
         texts.append(template.format(phrase))
         units, metres = _REACHES.get(template, ((0, 0, 0), (0, 0, 0)))
@@ -122,12 +123,12 @@ def _name(pictures: Pictures, row: int, rng: np.random.Generator) -> tuple[int, 
     thing, phrase = 0, ""
     for _ in range(8):
         thing = int(shown[rng.integers(len(shown))])
-        use_size, use_colour, use_shape = rng.random(3) < (0.15, 0.92, 0.75)
+        use_size, use_colour, use_shape = (rng.random(3) < (0.15, 0.92, 0.75)).tolist()
         fits = shown
         if use_colour:
             fits = fits[pictures.colour[row, fits] == pictures.colour[row, thing]]
         if use_shape:
-            fits = fits[_same_kind(pictures.shape[row, fits], pictures.shape[row, thing])]
+            fits = fits[_same_kind(pictures.shape[row, fits], int(pictures.shape[row, thing]))]
         if use_size and len(fits) > 1:
             sizes = pictures.size_m[row, fits]
             fits = fits[[int(sizes.argmax() if pictures.size_m[row, thing] >= sizes.mean() else sizes.argmin())]]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from rlco.policies.adapters import LoraConfig
 from rlco.policies.contract import AnyPolicy, Trainable
+from rlco.policies.exploration import Exploration
+from rlco.policies.families import PolicyConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "bfloat16"]
+_YOUNGER = {"lora_init": "kaiming", "crop_area": None, "value_huber": 1.0, "tokens": asdict(Exploration().tokens)}
+"""Options that the first records of runs do not have, with the value by which they change nothing there."""
 _MAY_CHANGE = ("device", "gradient_checkpointing", "compile", "prefix_cache_gb")
 
 
@@ -46,6 +50,13 @@ class ComputeConfig:
         """Return the budget of one cache in bytes."""
         return int(self.prefix_cache_gb * 1e9)
 
+    def for_policy(self, policy: PolicyConfig) -> ComputeConfig:
+        """Return the same with the policy's own adapters where None stands for them.
+
+        Raises ``ValueError`` for a tower that the policy has not.
+        """
+        return replace(self, lora=policy.lora(self.lora))
+
     def prepare(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
         self.arrange(policy, trainable)  # before it moves: the device never holds the 32-bit weights
@@ -59,7 +70,7 @@ class ComputeConfig:
         if is_low != (self.precision == "bfloat16") or (policy.prefix_trains and trainable == "expert"):
             raise ValueError(
                 f"The policy is not set up to train '{trainable}' in {self.precision}: call "
-                "config.compute.prepare(policy, config.trainable) first."
+                "config.prepare(policy) first."
             )
 
     def arrange(self, policy: AnyPolicy, trainable: Trainable) -> None:
@@ -74,11 +85,19 @@ def identity(config: DataclassInstance) -> dict[str, Any]:
     """Return the values of a stage's configuration that decide what is learnt, as plain values.
 
     The others may change when a stage goes on: where it runs, what is computed again, what is kept in memory, how often
-    it is saved.
+    it is saved. An option that is younger than the records of runs is left out where it changes nothing.
     """
     values = {name: value for name, value in asdict(config).items() if name != "save_every"}
-    values["compute"] = {name: value for name, value in values["compute"].items() if name not in _MAY_CHANGE}
-    return values
+    compute = {name: value for name, value in values["compute"].items() if name not in _MAY_CHANGE}
+    compute["lora"] = _without_younger(compute["lora"])
+    if "exploration" in values:
+        explored = values.pop("exploration")
+        values |= {"exploration": explored.pop("flow"), **explored}
+    return _without_younger({**values, "compute": compute})
+
+
+def _without_younger(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if (name, value) not in _YOUNGER.items()}
 
 
 def require_device(name: str, device: str) -> None:
@@ -93,7 +112,7 @@ def require_device(name: str, device: str) -> None:
         raise ValueError(f"{name} is {device!r}, but {torch.cuda.device_count()} CUDA devices are here.")
 
 
-def require_trainable(owner: str, trainable: str) -> None:
-    """Raise ``ValueError`` unless it names a part of a policy."""
-    if trainable not in get_args(Trainable):
+def require_trainable(owner: str, trainable: str | None) -> None:
+    """Raise ``ValueError`` unless it names a part of a policy, or leaves it to the policy."""
+    if trainable not in (None, *get_args(Trainable)):
         raise ValueError(f"{owner}.trainable must be one of {', '.join(get_args(Trainable))}, got {trainable!r}.")

@@ -22,12 +22,9 @@ from torch.utils._pytree import tree_leaves
 
 from rlco.core.scene import ACTION_DIM, STATE_DIM
 from rlco.data.normalise import Codec, Normaliser
-from rlco.policies.contract import Trainable
-from rlco.policies.pi.config import PiConfig
-from rlco.policies.pi.inputs import Inputs
-from rlco.policies.pi.interface import Interface
-from rlco.policies.pi.network import Prefix, without_weights
-from rlco.policies.pi.policy import PiPolicy
+from rlco.policies.contract import AnyPolicy, Rehearsal, Trainable, prefix_bytes, prefix_rows
+from rlco.policies.exploration import Exploration
+from rlco.policies.families import PolicyConfig, empty_policy, family
 from rlco.train.compute import ComputeConfig
 
 _ADAM_BYTES = 8
@@ -38,7 +35,7 @@ _ADAM_BYTES = 8
 class Load:
     """What a stage computes in one step, and what it keeps."""
 
-    policy: PiConfig
+    policy: PolicyConfig
     trainable: Trainable
     compute: ComputeConfig
     samples: int
@@ -51,6 +48,8 @@ class Load:
     """Stage II: decisions kept for an iteration's updates."""
     real_frames: int = 0
     """Stage II: real frames whose prefixes may be kept."""
+    exploration: Exploration | None = None
+    """Stage II: how chunks are drawn; None: as the policy's own configuration says."""
     cameras: int = 1
     ema: bool = False
 
@@ -143,13 +142,15 @@ def needs(load: Load) -> Needs:
     """Return what ``load`` takes, without taking it."""
     with _abstract_policy(load) as policy:
         tensors = [*policy.parameters(), *policy.buffers()]
-        prefix = _prefix_of_one(policy, load)
-        one = sum(getattr(prefix, f.name).nbytes for f in fields(Prefix))
+        rehearsal = family(load.policy.family).rehearsal(policy, load.cameras)
+        with torch.no_grad():
+            prefix = rehearsal.encode(1)
+        one = prefix_bytes(prefix)
         with LiveBytes(tensors) as sampling, torch.no_grad():
             if load.envs:
-                _walk(policy, policy.network.prefix(_inputs(policy, load, load.envs)), load.envs, steps=1)
+                rehearsal.sample(rehearsal.encode(load.envs))
         with LiveBytes(tensors) as training:
-            loss = _loss(policy, load, prefix)
+            loss = _loss(policy, rehearsal, load, prefix)
             held = training.now
             loss.backward()
             del loss
@@ -158,7 +159,7 @@ def needs(load: Load) -> Needs:
         gradients = sum(p.nbytes for p in learnt)
         masters = sum(4 * p.numel() for p in actor if p.dtype != torch.float32)
         keeps = _keeps(policy, one, load)
-        experience = load.experience * (_decision_bytes(load.policy, load.cameras) + one * keeps["experience"])
+        experience = load.experience * (rehearsal.decision_bytes + one * keeps["experience"])
         read = sum(4 * p.numel() for p in policy.parameters()) - sum(t.nbytes for t in tensors)
         # checkpoints are read in 32 bits, in the memory of the processor
         in_reading = read * (torch.device(load.compute.device).type == "cpu")
@@ -181,22 +182,23 @@ def needs(load: Load) -> Needs:
         )
 
 
-def _keeps(policy: PiPolicy, one: int, load: Load) -> dict[str, bool]:
+def _keeps(policy: AnyPolicy, one: int, load: Load) -> dict[str, bool]:
     """Return whether the prefixes of real frames and of the experience are kept."""
     budget = 0 if policy.prefix_trains else load.compute.prefix_cache_bytes
     return {"real": load.real_frames * one <= budget, "experience": load.experience * one <= budget}
 
 
 @contextmanager
-def _abstract_policy(load: Load) -> Iterator[PiPolicy]:
+def _abstract_policy(load: Load) -> Iterator[AnyPolicy]:
     """Give the policy in the form that ``load`` trains it in, without memory."""
     codec = Codec(
         state=Normaliser(low=(-1.0,) * STATE_DIM, high=(1.0,) * STATE_DIM),
         action=Normaliser(low=(-1.0,) * ACTION_DIM, high=(1.0,) * ACTION_DIM),
     )
-    interface = Interface.of_family(load.policy.family, codec)
-    policy = PiPolicy(load.policy, interface, network=without_weights(load.policy))
+    policy = empty_policy(load.policy, family(load.policy.family).interface(load.policy, codec))
     load.compute.arrange(policy, load.trainable)
+    if load.exploration is not None:
+        policy.explore_as(load.exploration)
     policy.to("meta")
     # a mode of torch's own would not hold in the backward pass, where checkpointed layers run again
     attention, F.scaled_dot_product_attention = F.scaled_dot_product_attention, fused_attention
@@ -207,61 +209,18 @@ def _abstract_policy(load: Load) -> Iterator[PiPolicy]:
         F.scaled_dot_product_attention = attention
 
 
-def _inputs(policy: PiPolicy, load: Load, count: int) -> Inputs:
-    config, words = policy.config, torch.ones(count, policy.config.prompt_length, dtype=torch.bool)
-    return Inputs(
-        pixels=torch.zeros(count, load.cameras, 3, config.image_size, config.image_size),
-        tokens=torch.zeros(count, config.prompt_length, dtype=torch.long),
-        is_token=words,
-        is_word=words,
-        state=torch.zeros(count, config.model_state_dim),
-    )
-
-
-def _prefix_of_one(policy: PiPolicy, load: Load) -> Prefix:
-    with torch.no_grad():
-        return policy.network.prefix(_inputs(policy, load, 1))
-
-
-def _encoded(policy: PiPolicy, load: Load, count: int) -> Prefix:
-    with nullcontext() if policy.prefix_trains else torch.no_grad():
-        return policy.network.prefix(_inputs(policy, load, count))
-
-
-def _loss(policy: PiPolicy, load: Load, prefix: Prefix) -> Tensor:
-    """Return a loss with the graph of the stage's: as many expert calls, as many samples."""
-    config, loss = policy.config, torch.zeros(())
+def _loss(policy: AnyPolicy, rehearsal: Rehearsal, load: Load, one: Any) -> Tensor:  # noqa: ANN401
+    """Return a loss with the graph of the stage's; ``one`` row of a prefix stands for those that are kept."""
+    loss = torch.zeros(())
     if load.samples:
-        noisy = torch.zeros(load.samples, config.flow_copies, config.horizon, config.model_action_dim)
-        velocity, _ = policy.network.expert(noisy, noisy[:, :, 0, 0], _encoded(policy, load, load.samples))
-        loss = loss + velocity.square().mean()
+        loss = loss + rehearsal.loss(_encoded(policy, rehearsal, load.samples))
     if load.decisions:
-        given = _encoded(policy, load, load.decisions) if policy.prefix_trains else _rows(prefix, load.decisions)
-        steps = 1 if config.exploration.draws_one_step else config.denoise_steps
-        log_prob = _walk(policy, given, load.decisions, steps=steps)
-        value = policy.value_head(policy.critic_input(given), torch.zeros(load.decisions, STATE_DIM))
-        loss = loss + log_prob.mean() + value.mean()
+        rows = torch.zeros(load.decisions, dtype=torch.long)
+        given = _encoded(policy, rehearsal, load.decisions) if policy.prefix_trains else prefix_rows(one, rows)
+        loss = loss + rehearsal.score(given)
     return loss
 
 
-def _walk(policy: PiPolicy, prefix: Prefix, count: int, *, steps: int) -> Tensor:
-    """Return something like the log-probability of a drawn chain: its expert calls are needed in the backward pass."""
-    config = policy.config
-    x, total = torch.zeros(count, config.horizon, config.model_action_dim), torch.zeros(())
-    for _ in range(steps):
-        velocity, features = policy.network.expert(x[:, None], torch.zeros(1, 1), prefix)
-        std = policy.noise_head(features.detach())[:, 0]
-        mean = x - velocity[:, 0] / config.denoise_steps
-        total = total - 0.5 * ((x - mean) / std).square() - std.log()
-        x = mean + std
-    return total
-
-
-def _rows(prefix: Prefix, count: int) -> Prefix:
-    return Prefix(**{f.name: getattr(prefix, f.name).repeat_interleave(count, 0) for f in fields(Prefix)})
-
-
-def _decision_bytes(config: PiConfig, cameras: int) -> int:
-    """Return what the experience keeps of a decision beside its prefix: picture, state, chain and a few numbers."""
-    chain = (config.denoise_steps + 1) * (config.horizon * config.model_action_dim + 1)
-    return cameras * 3 * config.image_size**2 + 4 * (STATE_DIM + chain + 8)
+def _encoded(policy: AnyPolicy, rehearsal: Rehearsal, count: int) -> Any:  # noqa: ANN401
+    with nullcontext() if policy.prefix_trains else torch.no_grad():
+        return rehearsal.encode(count)

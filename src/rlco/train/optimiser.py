@@ -48,6 +48,12 @@ class MasterAdamW:
         for parameter, _ in self._pairs:
             parameter.grad = None
 
+    def leave_out(self, group: int) -> None:
+        """Drop a group's gradient: the next step does not move it, and its moments stay."""
+        self._lift()
+        for weight in self._groups[group]:
+            weight.grad = None
+
     def clip(self, most: float, *, group: int = 0) -> Tensor:
         """Scale a group's gradient down to a norm of ``most``, and return the norm that it had, in float32."""
         self._lift()

@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rlco.core.errors import unknown_name
 from rlco.core.files import write_atomic
 from rlco.core.policy import Batch, Observation
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
-from rlco.policies.contract import AnyPolicy, VlaPolicy
+from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, new_policy
 from rlco.policies.grounding import CELL
 from rlco.train.captions import PLACE_HALF_M, caption_batch
@@ -48,6 +49,12 @@ BASE_CODEC = Codec(
     action=Normaliser(low=(-0.05,) * 3 + (-0.1,) * 3 + (-1.0,), high=(0.05,) * 3 + (0.1,) * 3 + (1.0,)),
 )
 """Every policy that starts from the base keeps its units, whatever data it is tuned on."""
+REACH_STEPS = 4
+"""Control steps after which a held-out reach is measured, where a policy answers with as many."""
+_POSITIVE = (
+    *("looks", "pictures_per_look", "held_out_looks", "steps", "batch_size", "lr", "warmup_steps"),
+    *("workers", "save_every", "log_every"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +63,7 @@ class PretrainConfig:
 
     policy: str = "pi05-nano"
     also: tuple[str, ...] = ()
-    """Sizes of the same weights that answer in another way, trained along: ``openvla-oft-nano``."""
+    """Sizes of the same weights that answer in another way, such as openvla-oft-nano: trained along."""
     looks: int = 800
     """Tables, lamps and cameras."""
     pictures_per_look: int = 40
@@ -73,13 +80,24 @@ class PretrainConfig:
     log_every: int = 20
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"PretrainConfig.{name} must be above 0, got {getattr(self, name)}.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that decide what is learnt; a base made before there were others ``also`` keeps its own."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("also", ())}
+
 
 class PlaceReader(nn.Module):
     """Reads the named thing's place from the prefix. Dropped after pretraining."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, seed: int) -> None:
         super().__init__()
-        self.out = nn.Linear(features, 3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.out = nn.Linear(features, 3)
 
     def forward(self, summary: Tensor) -> Tensor:
         return self.out(summary)
@@ -117,13 +135,16 @@ def _shard(look: int, *, folder: Path, config: PretrainConfig, image_size: int) 
 def run_pretrain(
     config: PretrainConfig, *, folder: Path, progress: Progress | None = None
 ) -> tuple[AnyPolicy, dict[str, float]]:
-    """Render, train and return the base with its held-out figures; resumes from ``folder``."""
-    claim_folder(folder, asdict(config))
-    policy = new_policy(config.policy, BASE_CODEC, seed=seed_of(config.seed, "weights"))
+    """Render, train and return the base with its held-out figures; resumes from ``folder``.
+
+    Raises ``LookupError`` or ``ValueError`` before anything is rendered where the policies cannot be trained so.
+    """
+    answers = new_answers(config)
+    policy = answers[0]
+    claim_folder(folder, config.identity())
     size = policy.config.image_size
     pictures = render_all(config, folder=folder / "pictures", image_size=size, progress=progress)
-    answers = [policy, *(policy.answering_as(CONFIGS[name]()) for name in config.also)]
-    reader = PlaceReader(policy.place_features_dim)
+    reader = PlaceReader(policy.place_features_dim, seed=seed_of(config.seed, "reader"))
     modules = nn.ModuleDict({"policy": policy, "reader": reader})
     optimiser = torch.optim.AdamW(
         [p for p in modules.parameters() if p.requires_grad],
@@ -146,37 +167,58 @@ def run_pretrain(
             if step % config.log_every == 0:
                 log.write(step, {name: float(value) for name, value in figures.items()})
             if step % config.save_every == 0 or step == config.steps:
-                held_out = measure(modules, pictures, range(trained, len(pictures.image)), config)
+                held_out = measure(modules, answers, pictures, range(trained, len(pictures.image)), config)
                 log.write(step, held_out)
                 save_training_state(folder, step, _state(modules, optimiser, rng, noise))
             if progress is not None:
                 progress(step, config.steps)
     policy.eval()
-    return policy, measure(modules, pictures, range(trained, len(pictures.image)), config)
+    return policy, measure(modules, answers, pictures, range(trained, len(pictures.image)), config)
 
 
-def measure(modules: nn.ModuleDict, pictures: Pictures, rows: range, config: PretrainConfig) -> dict[str, float]:
-    """Return errors on looks that were not trained on: place [cm], and first commanded step of a reach [cm]."""
-    policy = modules["policy"]
-    assert isinstance(policy, VlaPolicy)
+def new_answers(config: PretrainConfig) -> list[AnyPolicy]:
+    """Return the untrained policy, and those of the same weights that answer in another way.
+
+    Raises ``LookupError`` for an unknown name, ``ValueError`` for a policy without a grounding token or for sizes of
+    other weights.
+    """
+    for name in (config.policy, *config.also):
+        if name not in CONFIGS:
+            raise unknown_name("policy", name, CONFIGS)
+    if not CONFIGS[config.policy]().grounding_heads:
+        known = ", ".join(name for name, size in CONFIGS.items() if size().grounding_heads)
+        raise ValueError(
+            f"'{config.policy}' has no grounding token, to which pretraining teaches where a named thing is. These "
+            f"have one: {known}."
+        )
+    policy = new_policy(config.policy, BASE_CODEC, seed=seed_of(config.seed, "weights"))
+    return [policy, *(policy.answering_as(CONFIGS[name]()) for name in config.also)]
+
+
+def measure(
+    modules: nn.ModuleDict, answers: Sequence[AnyPolicy], pictures: Pictures, rows: range, config: PretrainConfig
+) -> dict[str, float]:
+    """Return median errors on looks that were not trained on [cm].
+
+    Of the named thing's place (and its 90th percentile); and of each answer's reach, the sum of its first four control
+    steps or of all that it has, beside how far the reach goes in them. Those of ``config.also`` end in their name.
+    """
     rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
-    batch, labels = caption_batch(pictures, np.array(rows), horizon=policy.horizon, rng=rng)
+    batch, labels = caption_batch(pictures, np.array(rows), horizon=max(one.horizon for one in answers), rng=rng)
     with torch.no_grad():
-        prefix = policy.encode(batch.observation)
-        error = (modules["reader"](policy.place_features(prefix)) - labels.place) * torch.from_numpy(
-            PLACE_HALF_M
-        ).float()
-        flat = error[:, :2].norm(dim=1)
-        action = policy.sample(batch.observation, explore=False, generator=generator).action
+        features = answers[0].place_features(answers[0].encode(batch.observation))
+        error = (modules["reader"](features) - labels.place) * torch.from_numpy(PLACE_HALF_M).float()
+    flat = error[:, :2].norm(dim=1)
+    figures = {"held_out/place_cm": flat.median(), "held_out/place_p90_cm": flat.quantile(0.9)}
     reach = ~batch.is_pad[:, 0]
-    moved = (action[reach] - batch.action[reach])[:, :4, :3].sum(1).norm(dim=1)
-    still = batch.action[reach][:, :4, :3].sum(1).norm(dim=1)
-    return {
-        "held_out/place_cm": 100 * float(flat.median()),
-        "held_out/place_p90_cm": 100 * float(flat.quantile(0.9)),
-        "held_out/reach_cm": 100 * float(moved.median()),
-        "held_out/reach_motion_cm": 100 * float(still.median()),
-    }
+    for one, ending in zip(answers, ("", *(f"_{name}" for name in config.also)), strict=True):
+        with torch.no_grad():
+            action = one.sample(batch.observation, explore=False, generator=generator).action
+        wanted = batch.action[reach][:, : min(REACH_STEPS, one.horizon), :3].sum(1)
+        reached = action[reach][:, :REACH_STEPS, :3].sum(1)
+        figures[f"held_out/reach{ending}_cm"] = (reached - wanted).norm(dim=1).median()
+        figures[f"held_out/reach_motion{ending}_cm"] = wanted.norm(dim=1).median()
+    return {name: 100 * float(value) for name, value in figures.items()}
 
 
 def pointing_loss(policy: AnyPolicy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:

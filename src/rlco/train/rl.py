@@ -80,9 +80,8 @@ class ExperienceSource(Protocol):
 class StageTwo:
     """One iteration at a time: collect, then update. ``state_dict`` continues exactly.
 
-    The policy, which ``config.compute.prepare`` has brought into its form, explores as ``config.explorations`` says
-    from then on. After ``finish`` the weights that 16-bit layers learnt are 32-bit ones: save the policy, and load it
-    to use it.
+    The policy, which ``config.prepare`` has brought into its form, explores as ``config.exploration`` says from then
+    on. After ``finish`` the weights that 16-bit layers learnt are 32-bit ones: save the policy, and load it to use it.
     """
 
     def __init__(
@@ -91,9 +90,10 @@ class StageTwo:
         if (real_term is None) != (config.beta == 0):
             given = "not given" if real_term is None else "given"
             raise ValueError(f"beta is {config.beta}, but real demonstrations were {given}.")
-        config.compute.require_prepared(policy, config.trainable)
+        config = config.for_policy(policy.config)
+        config.compute.require_prepared(policy, config.part)
         self.policy, self.collector, self.real_term, self.config = policy, collector, real_term, config
-        policy.explore_as(config.explorations, seed=seed_of(config.seed, "stage-two", "heads"))
+        policy.explore_as(config.exploration, seed=seed_of(config.seed, "stage-two", "heads"))
         self.trust_region = config.trust_region(policy.trust_region)
         policy.most_prefix_bytes = config.compute.prefix_cache_bytes / (config.num_envs * config.decisions)
         self.iteration = 0
@@ -145,7 +145,8 @@ class StageTwo:
         nothing = torch.zeros_like(rl.detach())
         critic = nothing
         if config.algo == "ppo":
-            critic = value_loss(evaluation.value, batch.old_value, batch.target, clip=config.value_clip)
+            values = evaluation.value, batch.old_value, batch.target
+            critic = value_loss(*values, clip=config.value_clip, huber=config.value_huber)
         sft = self.real_term.loss(generator=self.generator) if self.real_term is not None else nothing
         total = critic if self._is_warm else rl + self.beta.value * sft + critic
         return StageLoss(rl=rl, sft=sft, critic=critic, total=total, ppo=ppo, evaluation=evaluation)
@@ -239,6 +240,8 @@ class StageTwo:
 
     def _step(self, loss: StageLoss, batch: Minibatch) -> None:
         loss.total.backward()
+        if self._is_warm:
+            self.optimiser.leave_out(0)  # a critic's loss may reach the policy's layers
         norms = self.optimiser.clip(self.config.clip_grad), self.optimiser.clip(math.inf, group=1)
         for norm in norms:
             require_finite(norm, dump=_tensors(batch, loss), what="gradient's norm")

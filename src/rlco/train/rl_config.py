@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from rlco.algos.flow import TrustRegion
 from rlco.algos.gae import DiscountPer
-from rlco.policies.contract import Trainable
+from rlco.policies.contract import AnyPolicy, Trainable
 from rlco.policies.exploration import Exploration
-from rlco.policies.openvla.exploration import TokenExploration
-from rlco.policies.pi.config import ValueFrom
-from rlco.policies.pi.exploration import FlowExploration
+from rlco.policies.families import PolicyConfig, family
 from rlco.train.beta import BetaControl
 from rlco.train.compute import ComputeConfig, require_trainable
 from rlco.train.ema import require_decay
@@ -20,11 +18,10 @@ from rlco.train.schedule import Schedule, learning_rate, require_schedule
 Algorithm = Literal["ppo", "grpo"]
 _POSITIVE = (
     *("iterations", "num_envs", "decisions", "epochs", "minibatch", "sft_batch_size", "save_every"),
-    *("lr", "value_lr", "value_clip", "clip_grad"),
+    *("lr", "value_lr", "value_clip", "value_huber", "clip_grad"),
 )
 _CHOICES = {
     "algo": get_args(Algorithm),
-    "value_from": get_args(ValueFrom),
     "discount_per": get_args(DiscountPer),
     "reward": ("sparse", "dense"),
 }
@@ -38,17 +35,15 @@ class RLConfig:
     num_envs: int = 64
     decisions: int = 12
     """Per environment and iteration. GRPO plays as many whole episodes as fit in."""
-    trainable: Trainable = "expert"
-    """What learns: everything, the action expert, or adapters. The heads of reinforcement learning always do."""
+    trainable: Trainable | None = None
+    """What learns: everything, the action expert (of a token policy the language model), or adapters; the heads of
+    reinforcement learning always do. None: adapters for the released sizes, the expert for small ones."""
     algo: Algorithm = "ppo"
     """ppo: a critic tells how much better than expected; grpo: the other episodes from the same start do."""
     group_size: int = 8
     """GRPO: episodes from the same start."""
-    exploration: FlowExploration = field(default_factory=FlowExploration)
-    """Of flow policies; ``tokens`` is that of token policies."""
-    value_from: ValueFrom = "prefix"
-    """What the critic reads: the prefix's outputs, or the action expert's at t = 1 on a chunk of zeros."""
-    tokens: TokenExploration = field(default_factory=TokenExploration)
+    exploration: Exploration = field(default_factory=Exploration)
+    """How actions are drawn and what the critic reads; what is another family's is refused."""
     beta: float = 1.0
     """Weight of the supervised loss on the real demonstrations, at first; 0 is plain RL."""
     beta_control: BetaControl = field(default_factory=BetaControl)
@@ -59,6 +54,8 @@ class RLConfig:
     clip: float | None = None
     """None: the default of the exploration's log-probability (0.2; 0.01 for a mean over steps and entries)."""
     value_clip: float = 0.2
+    value_huber: float = 1.0
+    """Error of the value beyond which its loss grows linearly (RL4VLA: 10)."""
     kl_stop: float | None = None
     """Leave an iteration's updates when a minibatch's KL estimate is above this. None: like ``clip`` (0.1; 2.5e-4)."""
     discount: float = 0.99
@@ -107,10 +104,25 @@ class RLConfig:
         _require(self, "kl_stop", "above 0", self.kl_stop is None or self.kl_stop > 0)
         _require_sense(self)
 
+    def for_policy(self, policy: PolicyConfig) -> RLConfig:
+        """Return the same with the values that are the policy's where None stands for them.
+
+        Raises ``ValueError`` where an option is given that the policy does not read, or adapters where it has no place.
+        """
+        self.exploration.require_read(family(policy.family).explores_by, family=policy.family)
+        part = self.trainable or ("lora" if policy.is_large else "expert")
+        return replace(self, trainable=part, compute=self.compute.for_policy(policy))
+
     @property
-    def explorations(self) -> Exploration:
-        """Return how a policy of whatever family explores."""
-        return Exploration(flow=self.exploration, value_from=self.value_from, tokens=self.tokens)
+    def part(self) -> Trainable:
+        """Return what learns, after ``for_policy``."""
+        assert self.trainable is not None, "for_policy says what learns"
+        return self.trainable
+
+    def prepare(self, policy: AnyPolicy) -> None:
+        """Bring ``policy`` to its device and into the form that it learns in, once, before ``StageTwo`` is made."""
+        own = self.for_policy(policy.config)
+        own.compute.prepare(policy, own.part)
 
     def trust_region(self, usual: TrustRegion) -> TrustRegion:
         """Return the clip range and the KL stop, as given or as ``usual`` for the policy's log-probability."""
@@ -150,10 +162,10 @@ class RLConfig:
 
 def _require_sense(config: RLConfig) -> None:
     """Refuse what would have no effect or could not run."""
-    if config.entropy and not config.exploration.learns_noise:
+    if config.entropy and not config.exploration.flow.learns_noise:
         raise ValueError(f"RLConfig.entropy must be 0 with flow-sde, whose noise is fixed, got {config.entropy}.")
     if config.algo == "grpo":
-        _require(config, "value_from", "prefix with grpo, which has no critic", config.value_from == "prefix")
+        config.exploration.require_critic_is_read()
         _require(config, "group_size", "2 or more", config.group_size >= 2)
         fits = config.num_envs % config.group_size == 0
         _require(config, "num_envs", f"a multiple of group_size {config.group_size} for grpo", fits)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rlco.core.policy import Batch
 from rlco.core.rng import seed_of
-from rlco.data.augment import ColourJitter
+from rlco.data.augment import ColourJitter, RandomCrop, require_area
 from rlco.data.mixture import Mixture
 from rlco.policies.contract import AnyPolicy, Trainable
+from rlco.policies.families import PolicyConfig
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -37,8 +38,9 @@ class SFTConfig:
 
     steps: int = 400
     batch_size: int = 64
-    trainable: Trainable = "all"
-    """What learns: everything, the action expert, or adapters."""
+    trainable: Trainable | None = None
+    """What learns: everything, the action expert (of a token policy the language model), or adapters. None: adapters
+    for the released sizes, everything for small ones."""
     lr: float = 5e-4
     """Peak; warms up linearly, then follows ``lr_schedule``."""
     warmup_steps: int = 20
@@ -52,6 +54,8 @@ class SFTConfig:
     weight_decay: float = 1e-4
     clip_grad: float = 1.0
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
+    crop_area: float | None = None
+    """Train on random crops of this share of the picture (0.9 is usual); from then on the policy sees its centre."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     save_every: int = 200
     log_every: int = 10
@@ -68,9 +72,24 @@ class SFTConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"SFTConfig.{name} must be 0 or more, got {getattr(self, name)}.")
         require_schedule("SFTConfig", self.lr_schedule, self.lr_floor)
+        require_area("SFTConfig.crop_area", self.crop_area)
         require_trainable("SFTConfig", self.trainable)
         if self.ema:
             require_decay("SFTConfig.ema", self.ema)
+
+    def for_policy(self, policy: PolicyConfig) -> SFTConfig:
+        """Return the same with the values that are the policy's where None stands for them.
+
+        Raises ``ValueError`` for adapters where the policy has no place for them.
+        """
+        part = self.trainable or ("lora" if policy.is_large else "all")
+        return replace(self, trainable=part, compute=self.compute.for_policy(policy))
+
+    @property
+    def part(self) -> Trainable:
+        """Return what learns, after ``for_policy``."""
+        assert self.trainable is not None, "for_policy says what learns"
+        return self.trainable
 
     def rate(self, step: int) -> float:
         """Return the learning rate of ``step`` (0-based)."""
@@ -89,9 +108,12 @@ class SFTTrainer:
 
     def __init__(self, policy: AnyPolicy, mixture: Mixture, config: SFTConfig) -> None:
         """``policy`` is brought into the form that ``config`` asks for: what learns, and in which precision."""
+        config = config.for_policy(policy.config)
         self.policy, self.mixture, self.config = policy, mixture, config
         self.step = 0
-        config.compute.prepare(policy, config.trainable)
+        if config.crop_area is not None:
+            policy.crop_pictures(config.crop_area)
+        config.compute.prepare(policy, config.part)
         parameters = policy.actor_parameters()
         self.optimiser = MasterAdamW([(parameters, config.lr)], betas=(0.9, 0.95), weight_decay=config.weight_decay)
         weights = self.optimiser.weights()
@@ -100,10 +122,11 @@ class SFTTrainer:
 
     def next_batch(self) -> Batch:
         """Draw and augment a batch."""
-        batch = self.mixture.next_batch()
-        if self.config.jitter is None:
-            return batch
-        image = self.config.jitter(batch.observation.image, generator=self.generator)
+        batch, config = self.mixture.next_batch(), self.config
+        crop = None if config.crop_area is None else RandomCrop(area=config.crop_area)
+        image = batch.observation.image
+        for change in (config.jitter, crop):
+            image = image if change is None else change(image, generator=self.generator)
         return replace(batch, observation=replace(batch.observation, image=image))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -170,6 +193,7 @@ def run_sft(
     Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch. What 16-bit layers learnt is in
     32-bit weights at the end: save the policy, and load it to use it.
     """
+    config = config.for_policy(policy.config)
     claim_folder(folder, {**identity(config), "inputs": inputs})
     policy.train()
     trainer = SFTTrainer(policy, mixture, config)

@@ -6,14 +6,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from rlco.core.scene import ACTION_DIM
+from rlco.policies.adapters import LARGE, LoraConfig, Tower
 from rlco.policies.openvla.exploration import TokenExploration
 
 Family = Literal["openvla"]
 Head = Literal["autoregressive", "parallel"]
-"""autoregressive: one control step, token after token (OpenVLA). parallel: a chunk of them in one pass, every action
-slot seeing every other (OpenVLA-OFT, discrete tokens)."""
+"""autoregressive: one control step, token after token (OpenVLA). parallel: a chunk of them in one pass, of slots that
+see each other (OpenVLA-OFT, discrete tokens)."""
 BINS = 256
 """Action tokens: the last ids of the text vocabulary."""
+TOWERS: dict[Tower, str] = {
+    "language": r"language_model\.model\.layers\.\d+\.{maps}",
+    "all": r"(vision_backbone|projector|language_model)\..*",
+}
+"""Where adapters can be: see ``LoraConfig.pattern``. ``all`` has the output map and both vision towers too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +55,8 @@ class OpenVlaConfig:
     """Rows of the embedding: the text vocabulary, padded."""
     prompt_length: int
     """The most tokens of a prompt, its beginning not counted."""
+    rms_norm_eps: float = 1e-6
+    """Of the language model's norms; OpenVLA's file leaves it at the default of transformers."""
     horizon: int = 1
     executed: int = 1
     head: Head = "autoregressive"
@@ -114,6 +122,21 @@ class OpenVlaConfig:
     def first_action_id(self) -> int:
         """Return the id of the action token of the highest value."""
         return self.text_vocabulary - BINS
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether it is trained through adapters unless something else is asked for."""
+        return self.width >= LARGE
+
+    def lora(self, asked: LoraConfig) -> LoraConfig:
+        """Return ``asked`` with the values of OpenVLA's fine-tuning script where it gives none.
+
+        Raises ``ValueError`` for a tower that OpenVLA has not.
+        """
+        rank = asked.lora_rank or 32
+        filled = asked.filled(tower="all", rank=rank, alpha=float(min(rank, 16)), init="gaussian")
+        filled.pattern(TOWERS, family=self.family)
+        return filled
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

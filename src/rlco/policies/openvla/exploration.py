@@ -16,8 +16,9 @@ class TokenExploration:
 
     temperature: float = 1.0
     """While exploring."""
-    eval_temperature: float = 0.0
-    """In evaluation; 0 takes the likeliest token."""
+    eval_temperature: float = 0.6
+    """In evaluation (RL4VLA's). 0 takes the likeliest token, as OpenVLA is deployed: such a policy, which remembers
+    nothing, can stand still for ever."""
     value_token: ValueToken = "first"
     value_gradient: bool = False
     """Let the critic's loss change the policy's own layers too (RL4VLA does)."""

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rlco.core.policy import FRONT
+from rlco.data.augment import require_area
 from rlco.data.normalise import Codec
 from rlco.policies.interface import CONTROL_HZ, require_control_hz, require_known_fields
-from rlco.policies.openvla.prompts import Tokenizer, ToyTokenizer, require_style
+from rlco.policies.openvla.prompts import Tokenizer, require_style
+from rlco.policies.openvla.tokenizer import ToyTokenizer, open_tokenizer, save_tokenizer
+from rlco.policies.tokenizer_file import TOY
+
+SLOT = "image"
+"""The published place of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,22 +35,26 @@ class Interface:
     def __post_init__(self) -> None:
         require_style(self.prompt)
         require_control_hz(self.control_hz)
-        if self.crop_area is not None and not 0 < self.crop_area <= 1:
-            raise ValueError(f"Interface.crop_area must be in (0, 1], got {self.crop_area}.")
+        require_area("Interface.crop_area", self.crop_area)
+
+    @property
+    def cameras(self) -> dict[str, str]:
+        """Return published slot -> our camera: there is one."""
+        return {SLOT: self.camera}
 
     def to_json(self, folder: Path) -> dict[str, Any]:
         """Return what a checkpoint says beside units and rate; a tokenizer of its own is written to ``folder``."""
-        del folder
-        return {"prompt": self.prompt, "tokenizer": "toy", "camera": self.camera, "crop_area": self.crop_area}
+        tokenizer = save_tokenizer(self.tokenizer, folder)
+        return {"prompt": self.prompt, "tokenizer": tokenizer, "camera": self.camera, "crop_area": self.crop_area}
 
     @staticmethod
     def from_json(value: Mapping[str, Any], codec: Codec, folder: Path) -> Interface:
         """Inverse of ``to_json``. Raises ``ValueError`` or ``LookupError`` on a field that is unknown or wrong."""
-        del folder
         require_known_fields(value, ("prompt", "tokenizer", "camera", "crop_area"))
         return Interface(
             codec=codec,
             prompt=value.get("prompt", "missing"),
+            tokenizer=open_tokenizer(value.get("tokenizer", TOY), folder),
             camera=value.get("camera", FRONT),
             crop_area=value.get("crop_area"),
         )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
 
 from rlco.policies.layers import Projections, Rotary, run
 from rlco.policies.openvla.config import OpenVlaConfig
 
-Kept = tuple[tuple[Tensor, Tensor], ...]
-"""Of every layer: keys and values (B, kv_heads, S, head_dim) of what came before."""
+Pair = tuple[Tensor, Tensor]
+"""Keys and values (B, kv_heads, S, head_dim) of one layer."""
+Kept = tuple[Pair, ...]
+"""Of every layer. Kept with room, they end with zeros for tokens that are still to come, which nothing sees."""
 
 
 def llama_config(config: OpenVlaConfig) -> LlamaConfig:
-    """Return the configuration of transformers (Llama 2: theta 10,000, norm epsilon 1e-6 as OpenVLA's file says)."""
+    """Return the configuration of transformers (Llama 2: theta 10,000)."""
     return LlamaConfig(
         hidden_size=config.width,
         intermediate_size=config.mlp,
@@ -25,7 +28,7 @@ def llama_config(config: OpenVlaConfig) -> LlamaConfig:
         num_key_value_heads=config.kv_heads,
         head_dim=config.head_dim,
         vocab_size=config.vocabulary,
-        rms_norm_eps=1e-6,
+        rms_norm_eps=config.rms_norm_eps,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
     )
 
@@ -48,14 +51,30 @@ class Layer(nn.Module):
         x: Float[Tensor, "B T width"],
         rotary: Rotary,
         mask: Float[Tensor, "B 1 rows S"],
-        kept: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Float[Tensor, "B T width"], tuple[Tensor, Tensor]]:
-        """Return the layer's output, and the keys and values of what was kept and of ``x``."""
+        kept: Pair | None = None,
+        place: int | None = None,
+    ) -> tuple[Float[Tensor, "B T width"], Pair]:
+        """Return the layer's output, and the keys and values of what was kept and of ``x``.
+
+        Those of ``x`` come after what was kept; with a ``place`` they are written into its room, from there on.
+        """
         q, k, v = self.self_attn.qkv(self.input_layernorm(x), rotary)
-        if kept is not None:
-            k, v = torch.cat([kept[0], k], dim=2), torch.cat([kept[1], v], dim=2)
-        x = x + self.self_attn.attend(q, k, v, mask)
-        return x + self.mlp(self.post_attention_layernorm(x)), (k, v)
+        pair = (k, v) if kept is None else _joined(kept, (k, v), place=place)
+        x = x + self.self_attn.attend(q, *pair, mask)
+        return x + self.mlp(self.post_attention_layernorm(x)), pair
+
+
+def _joined(kept: Pair, own: Pair, *, place: int | None) -> Pair:
+    if place is None:
+        return torch.cat([kept[0], own[0]], dim=2), torch.cat([kept[1], own[1]], dim=2)
+    for room, new in zip(kept, own, strict=True):
+        room[:, :, place : place + new.shape[2]] = new
+    return kept
+
+
+def _with_room(pair: Pair, room: int) -> Pair:
+    key, value = (F.pad(t, (0, 0, 0, room)) if room else t for t in pair)  # zeros: what is masked must be finite
+    return key, value
 
 
 class Rope(nn.Module):
@@ -78,7 +97,7 @@ class LlamaModel(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
         nn.init.normal_(self.embed_tokens.weight, std=config.width**-0.5)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
-        self.norm = LlamaRMSNorm(config.width, eps=1e-6)
+        self.norm = LlamaRMSNorm(config.width, eps=config.rms_norm_eps)
         self.recompute = False
 
     def forward(
@@ -86,15 +105,29 @@ class LlamaModel(nn.Module):
         x: Float[Tensor, "B T width"],
         rotary: Rotary,
         mask: Float[Tensor, "B 1 rows S"],
-        kept: Kept | None = None,
+        *,
+        room: int = 0,
     ) -> tuple[Float[Tensor, "B T width"], Kept]:
-        """Return the normed outputs, and every layer's keys and values up to here."""
+        """Return the normed outputs of a beginning, and every layer's keys and values with ``room`` for more tokens."""
         pairs = []
-        for i, layer in enumerate(self.layers):
-            before = None if kept is None else kept[i]
-            x, pair = run(layer, x, rotary, mask, before, recompute=self.recompute)
-            pairs.append(pair)
+        for layer in self.layers:
+            x, pair = run(layer, x, rotary, mask, recompute=self.recompute)
+            pairs.append(_with_room(pair, room))
         return self.norm(x), tuple(pairs)
+
+    def go_on(
+        self,
+        x: Float[Tensor, "B T width"],
+        rotary: Rotary,
+        mask: Float[Tensor, "B 1 rows S"],
+        kept: Kept,
+        *,
+        place: int | None = None,
+    ) -> Float[Tensor, "B T width"]:
+        """Return the normed outputs of what follows ``kept``, or of what is written into its room at ``place``."""
+        for layer, before in zip(self.layers, kept, strict=True):
+            x, _ = run(layer, x, rotary, mask, before, place, recompute=self.recompute)
+        return self.norm(x)
 
 
 class Llama(nn.Module):

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rlco.policies.grounding import Grounding, grid
-from rlco.policies.layers import additive
-from rlco.policies.openvla.config import BINS, OpenVlaConfig
+from rlco.policies.layers import Rotary, additive
+from rlco.policies.openvla.config import OpenVlaConfig
 from rlco.policies.openvla.inputs import Inputs
 from rlco.policies.openvla.language import Kept, Llama, Rope
 from rlco.policies.openvla.vision import Projector, VisionBackbone
@@ -33,11 +33,30 @@ class Prompt:
     """What was read before the first action token."""
 
     kept: Kept
-    last: Float[Tensor, "B width"]
-    """The output that predicts the first action token."""
-    mean: Float[Tensor, "B width"]
-    """Of the outputs at everything but padding."""
+    outputs: Float[Tensor, "B S width"]
+    """In the layers' type."""
     is_valid: Bool[Tensor, "B S"]
+    """False on padding."""
+
+    @property
+    def last(self) -> Float[Tensor, "B width"]:
+        """Return the output that predicts the first action token, in float32."""
+        return self.outputs[:, -1].float()
+
+    def mean(self) -> Float[Tensor, "B width"]:
+        """Return the mean of the outputs at everything but padding, in float32."""
+        weight = self.is_valid.unsqueeze(-1).float()
+        return (self.outputs.float() * weight).sum(1) / weight.sum(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Where the N tokens after a prompt stand and what they see."""
+
+    rotary: Rotary
+    """Cosines and sines (B, N, head_dim)."""
+    mask: Float[Tensor, "B 1 N seen"]
+    """Of the prompt's S tokens and of the N themselves."""
 
 
 class Proprio(nn.Module):
@@ -53,7 +72,10 @@ class Proprio(nn.Module):
 
 
 class OpenVlaNetwork(nn.Module):
-    """``see`` once per picture, ``read`` once per decision, ``go_on`` for the tokens of the action."""
+    """``see`` once per picture, ``read`` once per decision, ``go_on`` or ``step`` for the tokens of the action.
+
+    ``go_on`` takes all of them where they are known, ``step`` one where the next is drawn from what it gives.
+    """
 
     def __init__(self, config: OpenVlaConfig, *, state_dim: int) -> None:
         super().__init__()
@@ -122,10 +144,11 @@ class OpenVlaNetwork(nn.Module):
             looks.append(self.grounding(inputs.pixels[:, 3:], words, inputs.is_word).to(looks[0].dtype))
         return Prefix(looks=torch.cat(looks, dim=1))
 
-    def read(self, prefix: Prefix, inputs: Inputs) -> Prompt:
-        """Read beginning, looks, state and words, in this order; padding stands before the words.
+    def read(self, prefix: Prefix, inputs: Inputs, *, room: int = 0) -> Prompt:
+        """Read beginning, looks, state and words, in this order, and keep ``room`` for tokens that ``step`` adds.
 
-        Raises nothing: a padded token sees what is before it, and nothing sees it.
+        Padding stands before the words. It sees what is before it (a row that saw nothing would be NaN), nothing sees
+        it, and it counts in no position.
         """
         count, looks = len(inputs.tokens), prefix.looks
         begin = self.embed(inputs.begin[:, None])
@@ -136,44 +159,54 @@ class OpenVlaNetwork(nn.Module):
         x = torch.cat([*parts, self.embed(inputs.tokens)], dim=1)
         is_valid = torch.cat([ones, inputs.is_token], dim=1)
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-        out, kept = self.language_model.model(
-            x, self.rope(x, is_valid.cumsum(1) - 1), additive(is_valid[:, None] & causal, x.dtype)
-        )
-        weight = is_valid.unsqueeze(-1).float()
-        return Prompt(
-            kept=kept,
-            last=out[:, -1].float(),
-            mean=(out.float() * weight).sum(1) / weight.sum(1),
-            is_valid=is_valid,
-        )
+        rotary, mask = self.rope(x, is_valid.cumsum(1) - 1), additive(is_valid[:, None] & causal, x.dtype)
+        outputs, kept = self.language_model.model(x, rotary, mask, room=room)
+        return Prompt(kept=kept, outputs=outputs, is_valid=is_valid)
 
-    def go_on(
-        self, x: Float[Tensor, "B n width"], prompt: Prompt, *, kept: Kept, causal: bool
-    ) -> tuple[Float[Tensor, "B n width"], Kept]:
-        """Return the outputs at n more tokens, and everything's keys and values.
+    def surroundings(self, prompt: Prompt, count: int, *, causal: bool) -> Surroundings:
+        """Return where ``count`` tokens after ``prompt`` stand, and that they see it without its padding.
 
-        ``kept`` is ``prompt.kept``, or what an earlier call returned. ``causal``: the n see those before them; else all
-        of them see each other.
+        ``causal``: each sees itself and those before it; else all of them see each other.
         """
-        count, own = x.shape[0], x.shape[1]
-        before = kept[0][0].shape[2] - prompt.is_valid.shape[1]
-        first = prompt.is_valid.sum(1, keepdim=True) + before
-        rotary = self.rope(x, first + torch.arange(own, device=x.device))
-        among = torch.ones(own, own, dtype=torch.bool, device=x.device)
-        among = among.tril() if causal else among
-        seen = torch.cat([prompt.is_valid, prompt.is_valid.new_ones(count, before)], dim=1)
-        mask = torch.cat([seen[:, None].expand(-1, own, -1), among.expand(count, -1, -1)], dim=2)
-        return self.language_model.model(x, rotary, additive(mask, x.dtype), kept)
+        own = torch.ones(count, count, dtype=torch.bool, device=prompt.is_valid.device)
+        own = own.tril() if causal else own
+        seen = prompt.is_valid[:, None].expand(-1, count, -1)
+        position = prompt.is_valid.sum(1, keepdim=True) + torch.arange(count, device=own.device)
+        return Surroundings(
+            rotary=self.rope(prompt.outputs, position),
+            mask=additive(torch.cat([seen, own.expand(len(seen), -1, -1)], dim=2), prompt.outputs.dtype),
+        )
+
+    def go_on(self, x: Float[Tensor, "B n width"], prompt: Prompt, *, causal: bool) -> Float[Tensor, "B n width"]:
+        """Return the outputs at n more tokens, all at once; ``prompt`` was read without room."""
+        around = self.surroundings(prompt, x.shape[1], causal=causal)
+        return self.language_model.model.go_on(x, around.rotary, around.mask, prompt.kept)
+
+    def step(
+        self, x: Float[Tensor, "B 1 width"], prompt: Prompt, around: Surroundings, *, number: int
+    ) -> Float[Tensor, "B 1 width"]:
+        """Return the output at the token of that number after ``prompt``, the first being 0.
+
+        Its keys and values are written into the room that ``prompt`` was read with. Without gradient.
+        """
+        cos, sin = (turn[:, number : number + 1] for turn in around.rotary)
+        mask, place = around.mask[:, :, number : number + 1], prompt.is_valid.shape[1] + number
+        return self.language_model.model.go_on(x, (cos, sin), mask, prompt.kept, place=place)
 
     def logits(self, out: Float[Tensor, "*B width"]) -> Float[Tensor, "*B vocabulary"]:
         """Return the scores of every token, in float32."""
         return self.language_model.lm_head(out.to(self.layer_dtype)).float()
 
     def action_logits(self, out: Float[Tensor, "*B width"]) -> Float[Tensor, "*B bins"]:
-        """Return the scores of the 256 action tokens alone."""
-        first = self.config.first_action_id
-        weight = self.language_model.lm_head.weight[first : first + BINS]
-        return nn.functional.linear(out.to(self.layer_dtype), weight).float()
+        """Return the scores of the 256 action tokens alone, in float32."""
+        head, rows = self.language_model.lm_head, slice(self.config.first_action_id, self.config.text_vocabulary)
+        if type(head) is not nn.Linear:  # with an adapter beside it, it is no longer one matrix
+            return self.logits(out)[..., rows]
+        return nn.functional.linear(out.to(self.layer_dtype), head.weight[rows]).float()
+
+    def embed_actions(self, bins: Int[Tensor, "B n"]) -> Float[Tensor, "B n width"]:
+        """Return the embedding of action tokens by their bins."""
+        return self.embed(bins + self.config.first_action_id)
 
 
 def _grounding(config: OpenVlaConfig) -> Grounding | None:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Self
+from dataclasses import fields, replace
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rlco.algos.flow import TRUST_REGIONS, TrustRegion
 from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
 from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.policies.adapters import LoraConfig, linear_maps
 from rlco.policies.contract import Trainable, VlaPolicy, prefix_bytes
 from rlco.policies.exploration import Exploration
-from rlco.policies.openvla.config import BINS, OpenVlaConfig
+from rlco.policies.openvla.answers import ANSWERS, Answer, at_share
+from rlco.policies.openvla.config import BINS, TOWERS, OpenVlaConfig
 from rlco.policies.openvla.exploration import TokenExploration
 from rlco.policies.openvla.heads import ValueHead
 from rlco.policies.openvla.inputs import Inputs, Preprocessor
@@ -29,9 +31,14 @@ from rlco.policies.openvla.network import OpenVlaNetwork, Prefix, Prompt
 from rlco.policies.openvla.tokens import to_bins, to_values
 from rlco.policies.words import structured_rows
 
+_ROUNDING = 1e-5
+"""A number at the end of the range may be normalised to this much beyond it."""
+
 
 class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
     """See ``rlco.core.policy.Policy``."""
+
+    answer: Answer
 
     def __init__(
         self, config: OpenVlaConfig, interface: Interface, *, seed: int = 0, network: OpenVlaNetwork | None = None
@@ -46,8 +53,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
             torch.manual_seed(seed)
             self.network = OpenVlaNetwork(config, state_dim=STATE_DIM) if network is None else network
             self.value_head = ValueHead(config.width)
-        # OpenVLA-OFT reads zeros at its action slots: its many layers tell them apart by their positions, few do not
-        self.slot_code = nn.Buffer(structured_rows(max(config.slots, 2), config.width), persistent=False)
+        self.answer = ANSWERS[config.head](config)
         if network is None:
             _structure_actions(self.network)
         for parameter in self.network.unused_parameters():
@@ -67,6 +73,14 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
     def noise_shape(self) -> tuple[int]:
         """Return the shape (N,) of one sample's noise: which token of its distribution each slot takes."""
         return (self.config.slots,)
+
+    def clipped(self, action: Float[Tensor, "N A"]) -> Bool[Tensor, "N A"]:
+        """Return what lies outside the statistics' range: tokens end there."""
+        return self.codec.action.do(action).abs() > 1 + _ROUNDING
+
+    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+        pattern = lora.pattern(TOWERS, family=self.config.family)
+        return linear_maps(self.network, pattern, without=self.network.unused_parameters())
 
     def _frozen(self, part: Trainable) -> set[int]:
         network = self.network
@@ -95,14 +109,25 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """Say how tokens are drawn and what the critic reads."""
         self.config = replace(self.config, exploration=exploration)
 
-    def answering_as(self, config: OpenVlaConfig) -> Self:
-        """Return a policy of the same network and critic that answers with another head or horizon."""
+    def answering_as(self, config: OpenVlaConfig) -> OpenVlaPolicy:
+        """Return a policy of the same network and critic that answers with another head or horizon.
+
+        Raises ``ValueError`` that names the fields in which ``config`` has other sizes.
+        """
         answer = {"head": config.head, "horizon": config.horizon, "executed": config.executed}
-        if replace(self.config, **answer, exploration=config.exploration) != config:
-            raise ValueError("A policy can answer with another head or horizon, not with other sizes.")
+        same = replace(self.config, **answer, exploration=config.exploration)
+        if differing := [f.name for f in fields(config) if getattr(same, f.name) != getattr(config, f.name)]:
+            raise ValueError(
+                f"A policy can answer with another head or horizon, not with other sizes: {', '.join(differing)}."
+            )
         other = type(self)(config, self.interface, network=self.network)
         other.value_head = self.value_head
-        return other
+        return other.to(self.device)  # what the answer brings
+
+    def crop_pictures(self, area: float) -> None:
+        """Look at the centre of pictures, of this share of them, from now on."""
+        self.interface = replace(self.interface, crop_area=area)
+        self.preprocessor = Preprocessor(self.config, self.interface)
 
     def encode(self, observation: Observation) -> Prefix:
         """Return what the network sees of observations, without gradient where seeing is not trained."""
@@ -119,14 +144,15 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         prompt = self._read(inputs, prefix)
         bins = to_bins(self.codec.action.do(batch.action)).flatten(1).to(self.device)
         target, counts = bins + self.config.first_action_id, ~batch.is_pad.repeat_interleave(ACTION_DIM, dim=1)
-        out = self._outputs(prompt, bins, to_the_end=self.config.head == "autoregressive")
-        if self.config.head == "autoregressive":
+        out = self.outputs(prompt, bins, to_the_end=self.answer.ends)
+        if self.answer.ends:
             end = target.new_full((len(target), 1), self.interface.tokenizer.end)
             target, counts = torch.cat([target, end], dim=1), torch.cat([counts, counts[:, -1:]], dim=1)
         nats = F.cross_entropy(self.network.logits(out).transpose(1, 2), target, reduction="none")
         weight = counts.to(nats)
         return (nats * weight).sum(1) / weight.sum(1).clamp(min=1)
 
+    @torch.no_grad()
     def sample(
         self,
         observation: Observation,
@@ -141,12 +167,12 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """
         inputs = self._inputs(observation)
         prefix = self._see(inputs)
-        prompt = self.network.read(prefix, inputs)
+        prompt = self.network.read(prefix, inputs, room=self.answer.room)
         exploration = self.config.exploration
         temperature = exploration.temperature if explore else exploration.eval_temperature
         shape = (len(observation), *self.noise_shape)
         given = torch.randn(shape, generator=generator) if noise is None else noise
-        bins, log_prob = self._draw(prompt, torch.special.ndtr(given).to(self.device), temperature=temperature)
+        bins, log_prob = self.draw(prompt, torch.special.ndtr(given).to(self.device), temperature=temperature)
         trace: dict[str, Tensor] = {"bins": bins}
         if explore:
             trace["temperature"] = torch.full((len(bins),), temperature, device=self.device)
@@ -155,7 +181,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         return Sample(
             action=self.codec.action.undo(to_values(bins).unflatten(1, (-1, ACTION_DIM))),
             log_prob=self._counted(log_prob) if explore else log_prob.new_zeros(len(log_prob)),
-            value=self._value(prompt),
+            value=self.value_of(prompt),
             trace=trace,
         )
 
@@ -169,17 +195,17 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         inputs = self._inputs(observation)
         prompt = self._read(inputs, None if kept is None else Prefix(looks=kept))
         bins = trace["bins"]
-        log_p = self._log_probs(self._outputs(prompt, bins), temperature=self.config.exploration.temperature)
+        log_p = self.log_probs(self.outputs(prompt, bins), temperature=self.config.exploration.temperature)
         entropy = -(log_p.exp() * log_p).sum(-1)
         return Evaluation(
             log_prob=self._counted(log_p.gather(-1, bins[..., None]).squeeze(-1)),
             entropy=self._counted(entropy),
-            value=self._value(prompt),
+            value=self.value_of(prompt),
         )
 
     def value(self, observation: Observation) -> Float[Tensor, " B"]:
         """Return V(s) alone, for bootstrapping."""
-        return self._value(self._read(self._inputs(observation), None))
+        return self.value_of(self._read(self._inputs(observation), None))
 
     @property
     def place_features_dim(self) -> int:
@@ -188,6 +214,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 
     def place_features(self, prefix: Prefix) -> Float[Tensor, "B features"]:
         """Return what a reader of the named thing's place reads in pretraining: the grounding token."""
+        assert self.network.grounding is not None
         return prefix.looks[:, -1]
 
     def pointing(self, observation: Observation) -> Float[Tensor, "B heads cells"]:
@@ -206,43 +233,31 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
     def _read(self, inputs: Inputs, prefix: Prefix | None) -> Prompt:
         return self.network.read(self._see(inputs) if prefix is None else prefix, inputs)
 
-    def _outputs(
+    def outputs(
         self, prompt: Prompt, bins: Int[Tensor, "B N"], *, to_the_end: bool = False
     ) -> Float[Tensor, "B n width"]:
         """Return the outputs that predict each action token, and the one after them with ``to_the_end``."""
-        before = bins if to_the_end else bins[:, :-1]
-        causal = self.config.head == "autoregressive"
-        x = self._embedded(before) if causal else self._slots(len(bins), before.shape[1])
-        out, _ = self.network.go_on(x, prompt, kept=prompt.kept, causal=causal)
-        return torch.cat([prompt.last[:, None], out.float()], dim=1)
+        return self.answer.outputs(self.network, prompt, bins, to_the_end=to_the_end)
 
-    def _draw(
+    def draw(
         self, prompt: Prompt, share: Float[Tensor, "B N"], *, temperature: float
     ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B N"]]:
-        """Return the tokens at ``share`` of each slot's cumulative distribution, and their log-probabilities."""
-        if self.config.head == "parallel":
-            slots = torch.zeros(share.shape, dtype=torch.long, device=share.device)
-            return self._pick(self._outputs(prompt, slots), share, temperature=temperature)
-        out, kept, drawn = prompt.last, prompt.kept, []
-        for n in range(share.shape[1]):
-            if n:
-                x, kept = self.network.go_on(self._embedded(drawn[-1][0][:, None]), prompt, kept=kept, causal=True)
-                out = x[:, 0]
-            drawn.append(self._pick(out, share[:, n], temperature=temperature))
-        bins, log_prob = zip(*drawn, strict=True)
-        return torch.stack(bins, dim=1), torch.stack(log_prob, dim=1)
+        """Return the tokens at ``share`` of each slot's cumulative distribution, and their log-probabilities.
+
+        ``prompt`` was read with the answer's room. A temperature of 0 takes the likeliest tokens, whose
+        log-probability is 0.
+        """
+        return self.answer.draw(self.network, prompt, share, partial(self._pick, temperature=temperature))
 
     def _pick(self, out: Tensor, share: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
         if not temperature:
             bins = self.network.action_logits(out).argmax(-1)
             return bins, torch.zeros_like(share)
-        log_p = self._log_probs(out, temperature=temperature)
-        below = log_p.exp().cumsum(-1)
-        # scaled by its end, which rounding leaves beside 1: no share is beyond the last token
-        bins = torch.searchsorted(below, (share * below[..., -1])[..., None]).squeeze(-1).clamp(max=BINS - 1)
+        log_p = self.log_probs(out, temperature=temperature)
+        bins = at_share(log_p, share)
         return bins, log_p.gather(-1, bins[..., None]).squeeze(-1)
 
-    def _log_probs(self, out: Float[Tensor, "*B width"], *, temperature: float) -> Float[Tensor, "*B bins"]:
+    def log_probs(self, out: Float[Tensor, "*B width"], *, temperature: float) -> Float[Tensor, "*B bins"]:
         """Return the log-probabilities of the 256 action tokens: the one distribution of sampler and score."""
         return (self.network.action_logits(out) / temperature).log_softmax(-1)
 
@@ -250,16 +265,10 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """Return the sum over the tokens of the executed steps."""
         return per_token[:, : self.executed * ACTION_DIM].sum(1)
 
-    def _embedded(self, bins: Int[Tensor, "B n"]) -> Float[Tensor, "B n width"]:
-        return self.network.embed(bins + self.config.first_action_id)
-
-    def _slots(self, count: int, slots: int) -> Float[Tensor, "B n width"]:
-        return self.slot_code[:slots].to(self.network.layer_dtype).expand(count, -1, -1)
-
-    def _value(self, prompt: Prompt) -> Float[Tensor, " B"]:
+    def value_of(self, prompt: Prompt) -> Float[Tensor, " B"]:
         """Return V(s): one function for rollout, bootstrap and training, of the observation alone."""
         exploration = self.config.exploration
-        read = prompt.last if exploration.value_token == "first" else prompt.mean
+        read = prompt.last if exploration.value_token == "first" else prompt.mean()
         return self.value_head(read if exploration.value_gradient else read.detach())
 
     def _require_own(self, trace: Trace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,8 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from rlco.core.errors import unknown_name
-from rlco.policies import words
-from rlco.policies.words import ASK, BOS, EMPTY, END, INDEX, OUT, PAD
+from rlco.policies.openvla.config import OpenVlaConfig
 
 STYLES = {
     "openvla": ("In: What action should the robot take to ", "?\nOut:"),
@@ -66,24 +64,21 @@ class Tokenizer(Protocol):
         """
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class ToyTokenizer:
-    """The built-in vocabulary: the template's two halves are a token each."""
-
-    begin: int = BOS
-    end: int = INDEX[END]
-    pad: int = PAD
-
-    def encode(self, style: str, task: str) -> tuple[list[int], slice]:
-        """Return the ids of a prompt and the place of the task's words; every style reads alike."""
-        require_style(style)
-        text = words.words(task)
-        return [INDEX[ASK], *text, INDEX[OUT], INDEX[EMPTY]], slice(1, 1 + len(text))
+    def require_fits(self, config: OpenVlaConfig) -> None:
+        """Raise ``ValueError``, with both numbers of tokens, unless it is the tokenizer of such a policy."""
+        ...
 
 
 class PromptTooLongError(ValueError):
     """A cut prompt would lose the task or the place where the action begins, so nothing is cut."""
+
+
+_SHOWN = 60
+"""Letters of a task that an error shows."""
+
+
+def _shortened(task: str) -> str:
+    return task if len(task) <= _SHOWN else f"{task[:_SHOWN]}..."
 
 
 def tokenise(
@@ -97,8 +92,8 @@ def tokenise(
     for task, (ids, _) in encoded.items():
         if len(ids) > length:
             raise PromptTooLongError(
-                f"The prompt of task '{task}' has {len(ids)} tokens, the policy takes {length}: shorten the task, or "
-                "use a policy with a larger prompt_length."
+                f"The prompt of task '{_shortened(task)}' has {len(ids)} tokens, the policy takes {length}: shorten "
+                "the task, or use a policy with a larger prompt_length."
             )
     most = max(len(ids) for ids, _ in encoded.values())
     rows = []

@@ -58,6 +58,8 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # DINOv2 began with 1e-5, which keeps 24 blocks stable through a long training; a few blocks and short training
+        # would hardly leave the identity
         self.scale_factor = nn.Parameter(torch.full((width,), 1e-1))
 
     def forward(self, x: Float[Tensor, "B T width"]) -> Float[Tensor, "B T width"]:
@@ -92,19 +94,17 @@ class Tower(nn.Module):
         self.norm = nn.LayerNorm(size.width, eps=_EPSILON)
         self.recompute = False
 
-    def leading(self, count: int) -> Float[Tensor, "B lead width"] | None:
-        """Return the tokens before the patches."""
-        del count
-        return None
+    def leading(self) -> Float[Tensor, "1 lead width"]:
+        """Return the tokens before the patches, if any; they have no position."""
+        return self.pos_embed[:, :0]
 
     def forward(self, pixels: Float[Tensor, "B 3 rows columns"]) -> Float[Tensor, "B P width"]:
         x = self.patch_embed(pixels) + self.pos_embed
-        leading = self.leading(len(x))
-        before = 0 if leading is None else leading.shape[1]
-        x = x if leading is None else torch.cat([leading, x], dim=1)
+        leading = self.leading()
+        x = torch.cat([leading.expand(len(x), -1, -1), x], dim=1)
         for block in list(self.blocks)[:-1]:
             x = run(block, x, recompute=self.recompute)
-        return x[:, before:]
+        return x[:, leading.shape[1] :]
 
     def unused_parameters(self) -> list[nn.Parameter]:
         """Return what the released files hold and no feature depends on."""
@@ -120,9 +120,9 @@ class Dino(Tower):
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.reg_token = nn.Parameter(torch.randn(1, config.registers, width) * 0.02)
 
-    def leading(self, count: int) -> Float[Tensor, "B lead width"]:
-        """Return the class token and the registers; they have no position."""
-        return torch.cat([self.cls_token, self.reg_token], dim=1).expand(count, -1, -1)
+    def leading(self) -> Float[Tensor, "1 lead width"]:
+        """Return the class token and the registers."""
+        return torch.cat([self.cls_token, self.reg_token], dim=1)
 
 
 class Pooling(nn.Module):

@@ -6,12 +6,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.policies.adapters import LARGE, LoraConfig, Tower
 from rlco.policies.pi.exploration import FlowExploration
 
 Family = Literal["pi05", "pi0"]
 """pi05: state in the prompt, flow time in the expert's norms. pi0: state as a token, flow time in the action tokens."""
 ValueFrom = Literal["prefix", "expert"]
 """prefix: mean of the prefix's outputs. expert: mean of the action expert's outputs at t = 1 on a chunk of zeros."""
+
+TOWERS: dict[Tower, str] = {
+    "expert": r".*\.gemma_expert\.model\.layers\.\d+\.{maps}",
+    "language": r".*\.paligemma\.model\.language_model\.layers\.\d+\.{maps}",
+    "both": r".*\.(gemma_expert\.model|paligemma\.model\.language_model)\.layers\.\d+\.{maps}",
+    "all": r"paligemma_with_expert\..*",
+}
+"""Where adapters can be: see ``LoraConfig.pattern``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +90,17 @@ class PiConfig:
         for name, number in (("head_dim", self.head_dim), ("expert.width", self.expert.width)):
             if number % 2:
                 raise ValueError(f"PiConfig.{name} must be even, got {number}.")
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether it is trained through adapters unless something else is asked for."""
+        return self.language.width >= LARGE
+
+    def lora(self, asked: LoraConfig) -> LoraConfig:
+        """Return ``asked`` with pi0's values where it gives none. Raises ``ValueError`` for an unknown tower."""
+        filled = asked.filled(tower="expert", rank=16, alpha=16.0, init="kaiming")
+        filled.pattern(TOWERS, family=self.family)
+        return filled
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

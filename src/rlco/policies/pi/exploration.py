@@ -27,6 +27,12 @@ _METHODS: dict[Method, _Published] = {
     # ReinFlow cuts intermediate actions at 1; the initial noise is beyond that in one entry of three
     "reinflow": _Published(noise_std=(0.08, 0.14), noise_std_start=0.11, log_prob="mean", mean_bound=3.0),
 }
+_LEARNED = ("noise_std", "noise_std_start", "mean_bound", "log_prob")
+_READ: dict[Method, tuple[str, ...]] = {
+    "flow-noise": _LEARNED,
+    "flow-sde": ("noise_level", "stochastic_steps", "log_prob"),
+    "reinflow": _LEARNED,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +116,15 @@ class FlowExploration:
             mean_bound=self.bound,
             log_prob=self.reduction,
         )
+
+    def require_read(self) -> None:
+        """Raise ``ValueError`` where an option is given that the method does not read."""
+        usual, read = FlowExploration(method=self.method).resolved(), _READ[self.method]
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name not in ("method", *read) and value not in (None, getattr(usual, f.name)):
+                options = ", ".join(read)
+                raise ValueError(f"{f.name} is {value}, but {self.method} does not read it: it reads {options}.")
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FlowExploration:

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from typing import Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rlco.algos.flow import TrustRegion, draw_time, flow_loss, interpolate, time_grid
 from rlco.core.policy import Batch, Evaluation, Observation, Sample, Trace
 from rlco.core.scene import ACTION_DIM, STATE_DIM
+from rlco.policies.adapters import LoraConfig, linear_maps
 from rlco.policies.contract import Trainable, VlaPolicy, prefix_bytes
 from rlco.policies.exploration import Exploration
-from rlco.policies.pi.config import PiConfig, ValueFrom
+from rlco.policies.pi.config import TOWERS, PiConfig, ValueFrom
 from rlco.policies.pi.exploration import FlowExploration
 from rlco.policies.pi.heads import NoiseHead, ValueHead
 from rlco.policies.pi.inputs import Preprocessor
@@ -71,6 +71,15 @@ class PiPolicy(VlaPolicy[PiConfig, Prefix]):
     def noise_shape(self) -> tuple[int, int]:
         """Return the shape (H, A) of one sample's initial noise."""
         return self.config.horizon, self.config.model_action_dim
+
+    def clipped(self, action: Float[Tensor, "N A"]) -> Bool[Tensor, "N A"]:
+        """Return none: a flow ends at any number."""
+        return torch.zeros_like(action, dtype=torch.bool)
+
+    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+        pattern = lora.pattern(TOWERS, family=self.config.family)
+        # the word embedding is kept as a linear map that is never called
+        return linear_maps(self.network, pattern, without=[self.network.paligemma_with_expert.paligemma.lm_head.weight])
 
     def _frozen(self, part: Trainable) -> set[int]:
         prefix = {id(p) for p in self.network.prefix_parameters()}
@@ -176,7 +185,7 @@ class PiPolicy(VlaPolicy[PiConfig, Prefix]):
         """Return V(s) alone, for bootstrapping."""
         return self._value(self.encode(observation), observation)
 
-    def answering_as(self, config: PiConfig) -> Self:
+    def answering_as(self, config: PiConfig) -> PiPolicy:
         """Return this policy: a flow's chunk has one length."""
         if config != self.config:
             raise ValueError("A policy of pi0 or pi0.5 answers in one way.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from rlco.core.scene import ACTION_DIM, STATE_DIM
 from rlco.data.normalise import ACTION_RANGE_FLOOR, STATE_RANGE_FLOOR, Codec, Normaliser
 from rlco.policies.checkpoint import read_object
 from rlco.policies.pi.config import Family
+from rlco.policies.released import Normalisation
 from rlco.policies.tensor_files import Entry, TensorFile, write_tensors
 
-Normalisation = Literal["quantile", "mean-std"]
 NORMALISATION_OF_FAMILY: dict[Family, Normalisation] = {"pi05": "quantile", "pi0": "mean-std"}
 """What the released models were trained with."""
 OPENPI_EPSILON, LEROBOT_EPSILON = 1e-6, 1e-8

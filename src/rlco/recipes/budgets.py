@@ -1,0 +1,72 @@
+"""What a task's job spends on each policy that ships pretrained. The tasks' own recipes are written for pi05-nano."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rlco.core.errors import unknown_name
+from rlco.recipes.config import RunConfig
+from rlco.train.rl import RLConfig
+from rlco.train.sft import SFTConfig
+
+
+def pi05(config: RunConfig) -> RunConfig:
+    """Return the job as its task has it."""
+    return replace(config, base="pi05-nano")
+
+
+def openvla(config: RunConfig) -> RunConfig:
+    """Return the job for OpenVLA: a decision is one control step, so an experience takes more of them."""
+    return replace(
+        config,
+        base="openvla-nano",
+        real_only=SFTConfig(steps=250),
+        cotraining=SFTConfig(steps=500),
+        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, lr_warmup=20, decisions=32, epochs=1, sft_batch_size=64),
+    )
+
+
+def openvla_oft(config: RunConfig) -> RunConfig:
+    """Return the job for OpenVLA answering in chunks: a decision lasts four control steps, as pi05-nano's."""
+    job = openvla(config)
+    return replace(job, base="openvla-oft-nano", rl=replace(job.rl, decisions=12, epochs=2))
+
+
+BUDGETS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "pi05-nano": pi05,
+    "openvla-nano": openvla,
+    "openvla-oft-nano": openvla_oft,
+}
+"""Shipped base -> a task's job for it."""
+
+
+def budgeted(config: RunConfig, base: str) -> RunConfig:
+    """Return the job of ``config``'s task for a shipped base. Raises ``LookupError`` naming the nearest one."""
+    if base not in BUDGETS:
+        raise unknown_name("pretrained base", base, BUDGETS)
+    return BUDGETS[base](config)
+
+
+def compared(config: RunConfig) -> RunConfig:
+    """Return the same job as it is reported: 300 states, and Stage II without the real term beside it."""
+    return replace(config, num_states=300, repeats=1, without_real_term=True)
+
+
+def debug(config: RunConfig) -> RunConfig:
+    """Return the same job with so little of everything that it takes seconds; proves nothing."""
+    few = SFTConfig(steps=2, batch_size=4, save_every=1, log_every=1)
+    return replace(
+        config,
+        # every nano size has a tiny one beside it
+        base=f"untrained:{config.base.removesuffix('nano')}tiny",
+        image_size=32,
+        real_demonstrations=2,
+        sim_demonstrations=2,
+        real_only=few,
+        cotraining=few,
+        rl=RLConfig(iterations=2, num_envs=2, decisions=2, minibatch=4, sft_batch_size=4, save_every=1),
+        num_states=2,
+        repeats=1,
+        num_envs=2,
+    )

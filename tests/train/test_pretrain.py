@@ -1,0 +1,206 @@
+"""Pretraining: what cannot be trained so is refused, every answer learns, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlco.cli import FAILED, OK, main
+from rlco.core.policy import Observation
+from rlco.engines.mujoco.randomised import COLOURS, OBJECTS, SHAPES, Pictures
+from rlco.policies.contract import AnyPolicy
+from rlco.policies.families import CONFIGS, new_policy
+from rlco.policies.openvla.config import OpenVlaConfig, openvla_oft_tiny
+from rlco.recipes.stages import open_policy
+from rlco.train import pretrain
+from rlco.train.pretrain import BASE_CODEC, PlaceReader, PretrainConfig, measure, new_answers, run_pretrain
+
+STEPWISE, CHUNKED = "openvla-stepwise-tiny", "openvla-oft-tiny"
+FEW = PretrainConfig(
+    policy="pi05-tiny",
+    looks=2,
+    pictures_per_look=8,
+    held_out_looks=1,
+    steps=3,
+    batch_size=4,
+    warmup_steps=1,
+    workers=1,
+    save_every=1,
+    log_every=1,
+)
+
+
+def stepwise() -> OpenVlaConfig:
+    """Return the size that answers one control step at a time and has the weights of ``CHUNKED``."""
+    return replace(openvla_oft_tiny(), head="autoregressive", horizon=1, executed=1)
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, STEPWISE, stepwise)
+
+
+def noise_pictures(count: int = 24) -> Pictures:
+    """Return pictures of noise, in each of which every thing is shown."""
+    rng = np.random.default_rng(0)
+    many = (count, OBJECTS)
+    return Pictures(
+        image=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+        state=rng.uniform(0.2, 0.3, (count, 8)).astype(np.float32),
+        position_m=rng.uniform(0.4, 0.7, (*many, 3)),
+        pixel=rng.uniform(-1, 1, (*many, 2)),
+        size_m=rng.uniform(0.01, 0.03, many),
+        colour=rng.integers(0, len(COLOURS), many),
+        shape=rng.integers(0, len(SHAPES), many),
+        is_shown=np.ones(many, dtype=bool),
+    )
+
+
+def together(policies: list[AnyPolicy]) -> nn.ModuleDict:
+    return nn.ModuleDict({"policy": policies[0], "reader": PlaceReader(policies[0].place_features_dim, seed=0)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--policy openvla-tiny", "'openvla-tiny' has no grounding token"),
+        ("--policy openvla-7b", "'openvla-7b' has no grounding token"),
+        ("--policy openvla-nan", "Did you mean 'openvla-nano'?"),
+        ("--policy openvla-nano --also openvla-oft-nan", "Did you mean 'openvla-oft-nano'?"),
+        ("--policy openvla-nano --also openvla-oft-tiny", "not with other sizes"),
+        ("--policy pi05-nano --also pi0-nano", "answers in one way"),
+    ],
+)
+def test_what_cannot_be_pretrained_is_one_line_before_anything_is_rendered(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    message: str,
+) -> None:
+    def refuse_to_start(*_: object, **__: object) -> None:
+        raise AssertionError("pictures were rendered")
+
+    monkeypatch.setattr(pretrain, "render_all", refuse_to_start)
+    assert main(["pretrain", str(tmp_path / "out"), *arguments.split()]) == FAILED
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("rlco: ") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["looks", "steps", "batch_size", "held_out_looks", "workers"])
+def test_a_quantity_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"PretrainConfig\.{name} must be above 0, got 0"):
+        replace(FEW, **{name: 0})
+
+
+def test_a_base_without_other_answers_is_what_it_was_before_there_were_any() -> None:
+    assert "also" not in FEW.identity()
+    assert replace(FEW, also=(CHUNKED,)).identity() == {**FEW.identity(), "also": (CHUNKED,)}
+
+
+def test_the_imitation_loss_is_the_sum_over_the_ways_to_answer() -> None:
+    config = replace(FEW, policy=STEPWISE, also=(CHUNKED,))
+    pictures = noise_pictures()
+
+    def imitation(chosen: slice) -> tuple[Tensor, float]:
+        """Return the loss of one update, and how much the network changed."""
+        answers = new_answers(config)[chosen]
+        modules = together(answers)
+        before = copy.deepcopy(answers[0].network.state_dict())
+        figures = pretrain._update(
+            modules,
+            answers,
+            torch.optim.SGD(modules.parameters(), lr=1.0),
+            pictures,
+            np.arange(16),
+            np.random.default_rng(1),
+            torch.Generator().manual_seed(1),
+            config,
+        )
+        after = answers[0].network.state_dict()
+        return figures["pretrain/imitation"], max(float((after[k] - before[k]).abs().max()) for k in after)
+
+    (first, _), (second, _), (both, moved) = (imitation(chosen) for chosen in (slice(0, 1), slice(1, 2), slice(0, 2)))
+    assert first > 0
+    assert second > 0
+    torch.testing.assert_close(both, first + second)
+    assert moved > 0
+
+
+def test_a_reach_is_measured_over_four_steps_or_as_many_as_an_answer_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunked = new_policy(CHUNKED, BASE_CODEC, seed=0)
+    answers = [chunked.answering_as(stepwise()), chunked]
+    pictures, given = noise_pictures(), []
+    wanted = pretrain.caption_batch
+
+    def remembered(*args: object, **options: object) -> object:
+        given.append(wanted(*args, **options))  # pyright: ignore[reportArgumentType]
+        return given[-1]
+
+    monkeypatch.setattr(pretrain, "caption_batch", remembered)
+    for one in answers:
+
+        def a_centimetre_off(_: Observation, *, steps: int = one.horizon, **__: object) -> SimpleNamespace:
+            off = torch.tensor([0.0, 0.01, 0.0, 0.5, 0.5, 0.5, 1.0])
+            return SimpleNamespace(action=given[-1][0].action[:, :steps] + off)
+
+        monkeypatch.setattr(one, "sample", a_centimetre_off)
+    config = replace(FEW, policy=STEPWISE, also=(CHUNKED,))
+    figures = measure(together(answers), answers, pictures, range(16), config)
+    # each step is 1 cm beside the wanted one, in y alone
+    assert figures["held_out/reach_cm"] == pytest.approx(1.0, rel=1e-4)
+    assert figures[f"held_out/reach_{CHUNKED}_cm"] == pytest.approx(4.0, rel=1e-4)
+    # 3 to 4.5 cm a step: the things are farther away than one of them, and some are nearer than four
+    assert 3.0 <= figures["held_out/reach_motion_cm"] <= 4.5
+    assert 4.5 < figures[f"held_out/reach_motion_{CHUNKED}_cm"] <= 18.0
+
+
+@pytest.mark.parametrize(("policy", "also"), [("pi05-tiny", ()), (STEPWISE, (CHUNKED,))])
+def test_a_stopped_pretraining_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, policy: str, also: tuple[str, ...]
+) -> None:
+    config = replace(FEW, policy=policy, also=also)
+    monkeypatch.setattr(pretrain, "render_all", lambda *_, **__: noise_pictures())
+    straight, figures = run_pretrain(config, folder=tmp_path / "straight")
+
+    def stop(done: int, total: int) -> None:
+        if done == 2 and total == config.steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(config, folder=tmp_path / "stopped", progress=stop)
+    resumed, again = run_pretrain(config, folder=tmp_path / "stopped")
+    assert again == figures
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "also"), [("pi05-tiny", ()), (STEPWISE, (CHUNKED,))])
+def test_the_command_renders_trains_and_keeps_a_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, policy: str, also: tuple[str, ...]
+) -> None:
+    words = f"--policy {policy} --looks 2 --pictures-per-look 4 --held-out-looks 1 --steps 2 --batch-size 4 --workers 1"
+    words = [*words.split(), *(("--also", *also) if also else ())]
+    assert main(["pretrain", str(tmp_path), *words]) == OK
+    said = capsys.readouterr().out
+    assert '"held_out/place_cm"' in said
+    assert all(f'"held_out/reach_{name}_cm"' in said for name in also)
+    base = open_policy(tmp_path)
+    assert base.config == CONFIGS[policy]()
+    for name in also:
+        base.answering_as(CONFIGS[name]())
+    # a finished base is kept, another one's folder refused
+    assert main(["pretrain", str(tmp_path), *words]) == OK
+    assert main(["pretrain", str(tmp_path), *words, "--seed", "1"]) == FAILED
+    assert "(differs in: seed)" in capsys.readouterr().err
