@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return seconds of the iteration and of its parts, and their ratio."""
     config = RLConfig(num_envs=options.num_envs, decisions=options.decisions, critic_warmup=0, kl_stop=1e9)
     policy = base_policy("pi05-nano")
-    policy.set_trainable(config.trainable)
+    config.prepare(policy)
     real = RealTerm(policy, _demonstrations(policy.horizon), batch_size=config.sft_batch_size, jitter=None, seed=0)
     seconds: dict[str, list[float]] = {name: [] for name in ("iteration", "simulation", "inference", "update")}
     with make_world("push-cube", num_envs=options.num_envs, seed=0, image_size=policy.config.image_size) as world:

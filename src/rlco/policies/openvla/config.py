@@ -59,6 +59,8 @@ class OpenVlaConfig:
     """Of the language model's norms; OpenVLA's file leaves it at the default of transformers."""
     horizon: int = 1
     executed: int = 1
+    hold: int = 1
+    """Control steps that each action is held for: its tokens say the mean of so many demonstrated ones. Published: 1."""
     head: Head = "autoregressive"
     family: Family = "openvla"
     proprio: bool = False
@@ -78,14 +80,14 @@ class OpenVlaConfig:
         self._require_divisible()
         if not 1 <= self.executed <= self.horizon:
             raise ValueError(f"OpenVlaConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
-        if self.head == "autoregressive" and self.horizon != 1:
+        if self.head == "autoregressive" and self.horizon != self.hold:
             raise ValueError(
-                f"OpenVlaConfig.horizon must be 1 with the autoregressive head, got {self.horizon}: chunks are the "
-                "parallel head's."
+                f"OpenVlaConfig.horizon must be hold, {self.hold}, with the autoregressive head, got {self.horizon}: "
+                "chunks are the parallel head's."
             )
 
     def _require_sizes(self) -> None:
-        for name in ("depth", "heads", "kv_heads", "patch_size", "horizon", "prompt_length"):
+        for name in ("depth", "heads", "kv_heads", "patch_size", "horizon", "hold", "prompt_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"OpenVlaConfig.{name} must be 1 or more, got {getattr(self, name)}.")
         for name in ("dino", "siglip"):
@@ -103,6 +105,8 @@ class OpenVlaConfig:
             ("dino.width", self.dino.width, "dino.heads", self.dino.heads),
             ("siglip.width", self.siglip.width, "siglip.heads", self.siglip.heads),
             ("image_size", self.image_size, "patch_size", self.patch_size),
+            ("horizon", self.horizon, "hold", self.hold),
+            ("executed", self.executed, "hold", self.hold),
             ("head_dim", self.head_dim, "two halves", 2),
         ):
             if number % divisor:
@@ -116,7 +120,7 @@ class OpenVlaConfig:
     @property
     def slots(self) -> int:
         """Return the number of action tokens of one answer."""
-        return self.horizon * ACTION_DIM
+        return self.horizon // self.hold * ACTION_DIM
 
     @property
     def first_action_id(self) -> int:

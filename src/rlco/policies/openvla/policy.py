@@ -114,7 +114,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 
         Raises ``ValueError`` that names the fields in which ``config`` has other sizes.
         """
-        answer = {"head": config.head, "horizon": config.horizon, "executed": config.executed}
+        answer = {name: getattr(config, name) for name in ("head", "hold", "horizon", "executed")}
         same = replace(self.config, **answer, exploration=config.exploration)
         if differing := [f.name for f in fields(config) if getattr(same, f.name) != getattr(config, f.name)]:
             raise ValueError(
@@ -142,8 +142,9 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         del generator  # nothing is drawn
         inputs = self._inputs(batch.observation)
         prompt = self._read(inputs, prefix)
-        bins = to_bins(self.codec.action.do(batch.action)).flatten(1).to(self.device)
-        target, counts = bins + self.config.first_action_id, ~batch.is_pad.repeat_interleave(ACTION_DIM, dim=1)
+        action, is_pad = held(batch.action, batch.is_pad, steps=self.config.hold)
+        bins = to_bins(self.codec.action.do(action)).flatten(1).to(self.device)
+        target, counts = bins + self.config.first_action_id, ~is_pad.repeat_interleave(ACTION_DIM, dim=1)
         out = self.outputs(prompt, bins, to_the_end=self.answer.ends)
         if self.answer.ends:
             end = target.new_full((len(target), 1), self.interface.tokenizer.end)
@@ -179,7 +180,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         if not self.prefix_trains and prefix_bytes(prefix) <= self.most_prefix_bytes:
             trace["looks"] = prefix.looks
         return Sample(
-            action=self.codec.action.undo(to_values(bins).unflatten(1, (-1, ACTION_DIM))),
+            action=self._actions(bins),
             log_prob=self._counted(log_prob) if explore else log_prob.new_zeros(len(log_prob)),
             value=self.value_of(prompt),
             trace=trace,
@@ -263,7 +264,11 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 
     def _counted(self, per_token: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
         """Return the sum over the tokens of the executed steps."""
-        return per_token[:, : self.executed * ACTION_DIM].sum(1)
+        return per_token[:, : self.executed // self.config.hold * ACTION_DIM].sum(1)
+
+    def _actions(self, bins: Int[Tensor, "B N"]) -> Float[Tensor, "B H 7"]:
+        action = self.codec.action.undo(to_values(bins).unflatten(1, (-1, ACTION_DIM)))
+        return action.repeat_interleave(self.config.hold, dim=1)
 
     def value_of(self, prompt: Prompt) -> Float[Tensor, " B"]:
         """Return V(s): one function for rollout, bootstrap and training, of the observation alone."""
@@ -278,6 +283,15 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         odd = trace["temperature"][trace["temperature"] != own]
         if len(odd):
             raise ValueError(f"The tokens were drawn at temperature {float(odd[0]):g}, this policy scores at {own:g}.")
+
+
+def held(
+    action: Float[Tensor, "B H A"], is_pad: Bool[Tensor, "B H"], *, steps: int
+) -> tuple[Float[Tensor, "B n A"], Bool[Tensor, "B n"]]:
+    """Return the mean of every ``steps`` actions in a row, padding left out, and which of them are padding alone."""
+    counts = (~is_pad).unflatten(1, (-1, steps)).unsqueeze(-1).to(action)
+    total = (action.unflatten(1, (-1, steps)) * counts).sum(2)
+    return total / counts.sum(2).clamp(min=1), is_pad.unflatten(1, (-1, steps)).all(2)
 
 
 @torch.no_grad()
