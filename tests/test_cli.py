@@ -68,6 +68,33 @@ def test_help_loads_nothing_heavy() -> None:
         ("rl OUT --start base --beta -1", BAD_USAGE, ["beta must be 0 or more, got -1.0"]),
         ("rl OUT --start base", FAILED, ["beta is 1, but real demonstrations were not given"]),
         ("rl OUT --start bass --beta 0", FAILED, ["No pretrained base named 'bass'"]),
+        (
+            "rl OUT --start untrained:openvla-tiny --beta 0 --temperature nan",
+            BAD_USAGE,
+            ["rl: TokenExploration.temperature must be above 0 and finite, got nan"],
+        ),
+        (
+            "rl OUT --start openvla-tiny --beta 0",
+            FAILED,
+            ["'openvla-tiny' has no weights here", "'untrained:openvla-tiny'", "rlco policies convert"],
+        ),
+        ("rl OUT --start openvla-7b --beta 0", FAILED, ["'openvla-7b' has no weights here"]),
+        (
+            "eval untrained:pi05-tiny --folder OUT --temperature 0.5",
+            FAILED,
+            ["family pi05 draws at no temperature, got 0.5"],
+        ),
+        (
+            "eval untrained:openvla-tiny --folder OUT --temperature -1",
+            FAILED,
+            ["temperature must be 0 or more, finite, got -1"],
+        ),
+        ("eval untrained:pi05-tiny --folder OUT --image-size 0", FAILED, ["image_size must be 1 or more, got 0"]),
+        (
+            "pretrain OUT --policy openvla-nano --also openvla-nano",
+            BAD_USAGE,
+            ["must not repeat", "openvla-nano twice"],
+        ),
         ("rl OUT --start untrained:pi05-tin --beta 0", FAILED, ["No policy named 'pi05-tin'", "pi05-tiny"]),
         ("eval untrained:pi05-tiny --folder OUT --task push-cub", FAILED, ["No task", "push-cube"]),
         ("eval untrained:pi05-tiny --folder OUT --domain twn", FAILED, ["No domain", "twin"]),
@@ -149,6 +176,8 @@ def test_a_box_of_text_becomes_one_line() -> None:
         "│ ──────────────────── │\n│ For full helptext, x │\n╰──────────────────────╯\n"
     )
     assert one_line(box) == "lr is wrong."
+    inner = "- Value error -\n Error parsing config.exploration.tokens: lr is wrong.\n For full helptext"
+    assert one_line(inner) == "lr is wrong."
     # where the encoding has no box-drawing characters
     assert (
         one_line(" Value error\n -----------\n  lr is     \n  wrong.    \n  --------- \n  For full helptext")

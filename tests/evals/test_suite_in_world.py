@@ -15,7 +15,7 @@ from rlco.core.episode import StopReason
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings, evaluate
 from rlco.evals.video import film
-from rlco.recipes.stages import open_policy
+from rlco.recipes.references import open_policy
 from rlco.tasks import task
 from rlco.worlds.make import make_world
 from rlco.worlds.world import World

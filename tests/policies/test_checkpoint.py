@@ -128,9 +128,10 @@ def test_a_truncated_checkpoint_and_a_missing_file_are_named(saved: Path) -> Non
         ("stats.json", {"codec": None}, "no normalisation of state and action"),
         ("stats.json", {"codec": {"state": {}, "action": {}}}, "Not a normaliser: it needs low and high"),
         ("stats.json", {"prompt": "pi06"}, "No prompt style named 'pi06'. Did you mean 'pi05'"),
-        ("stats.json", {"prompt": None}, "No prompt style named 'missing'"),
+        ("stats.json", {"prompt": None}, "lacks the fields: prompt"),
+        ("stats.json", {"tokenizer": None}, "lacks the fields: tokenizer"),
         ("stats.json", {"cameras": {"base": "front"}}, "No camera slot named 'base'"),
-        ("stats.json", {"cameras": None}, "1 to 3 slots"),
+        ("stats.json", {"cameras": {}}, "1 to 3 slots"),
         ("stats.json", {"tokenizer": "tokenizer.json"}, r"tokenizer\.json' does not exist"),
         ("stats.json", {"camras": {}}, "unknown fields: camras"),
     ],
@@ -161,7 +162,7 @@ def test_a_file_that_is_no_json_is_named(saved: Path) -> None:
 
 
 def test_cameras_in_the_older_form_are_read(saved: Path) -> None:
-    edit_json(saved / "stats.json", cameras=["front"], tokenizer=None)
+    edit_json(saved / "stats.json", cameras=["front"])
     assert load_policy(saved).interface.cameras == {"base_0_rgb": "front"}
 
 

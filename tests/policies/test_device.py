@@ -38,3 +38,10 @@ def test_a_tensor_that_stayed_behind_is_noticed() -> None:
     policy._buffers["stochastic"] = torch.zeros(policy.stochastic.shape, dtype=torch.bool)
     with pytest.raises(RuntimeError, match="device"):
         policy.sample(seen(), explore=True, generator=torch.Generator())
+
+
+def test_pointing_goes_where_the_policy_is_and_reads_words_of_16_bits() -> None:
+    policy = new_policy("pi05-tiny", CODEC, seed=0)
+    policy.network.to_bfloat16()
+    assert policy.pointing(seen()).dtype == torch.float32
+    assert policy.to("meta").pointing(seen()).device.type == "meta"

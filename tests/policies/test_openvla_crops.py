@@ -53,7 +53,7 @@ def test_without_crops_pictures_are_whole() -> None:
 
 
 def test_a_family_that_sees_whole_pictures_refuses_crops() -> None:
-    with pytest.raises(ValueError, match=r"family pi05 sees whole pictures: no crop_area \(0\.9\)"):
+    with pytest.raises(ValueError, match=r"crop_area is 0\.9, but a policy of pi05 sees whole pictures"):
         trainer("pi05-tiny", crop_area=0.9)
     with pytest.raises(ValueError, match=r"SFTConfig\.crop_area must be in \(0, 1\], got 0"):
         replace(SFTConfig(), crop_area=0.0)

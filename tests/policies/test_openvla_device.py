@@ -17,7 +17,7 @@ BOTH = pytest.mark.parametrize("config", [openvla_tiny(), openvla_oft_tiny()], i
 @BOTH
 def test_a_policy_elsewhere_takes_tensors_of_the_processor(config: OpenVlaConfig) -> None:
     policy = policy_of(config)
-    policy.set_exploration(TokenExploration(eval_temperature=0.6, value_token="mean"))
+    policy.set_exploration(TokenExploration(value_token="mean"))
     policy.to("meta")
     for explore in (True, False):
         sample = policy.sample(observation(), explore=explore, generator=generator())

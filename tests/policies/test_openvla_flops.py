@@ -24,8 +24,9 @@ EVERY = pytest.mark.parametrize(
         openvla_tiny(),
         replace(openvla_oft_tiny(), grounding_heads=0),
         replace(openvla_tiny(), kv_heads=1, depth=3, proprio=True),
+        replace(openvla_oft_tiny(), grounding_heads=0, hold=2),
     ],
-    ids=["as published", "parallel", "other sizes"],
+    ids=["as published", "parallel", "other sizes", "held"],
 )
 
 
@@ -101,7 +102,8 @@ def test_the_full_size_benchmark_runs_at_tiny_size_on_the_cpu() -> None:
     assert figures["size"] == "openvla-tiny"
     assert figures["training"]["utilisation"] > 0
     assert figures["sampling"].keys() == {"batch_1", "batch_64"}
-    assert figures["estimate_GB"] > 0
+    assert figures["estimates_GB"]["stage_two"] > figures["estimates_GB"]["training"] > 0
+    assert figures["stage_two"]["seconds"] > 0
     lora = step_flops(openvla_tiny()).lora_step
     assert figures["step_gflops"] == pytest.approx(lora / 1e9, abs=1e-4)
 

@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rlco.core.policy import Batch, Observation, Policy
+from rlco.core.policy import Batch, Policy
 from rlco.policies.adapters import adapter_parameters
-from rlco.policies.checkpoint import load_policy, save_policy
 from rlco.policies.openvla.answers import Parallel
-from rlco.policies.openvla.config import CONFIGS, OpenVlaConfig, openvla_7b, openvla_oft_tiny, openvla_tiny
+from rlco.policies.openvla.config import OpenVlaConfig, openvla_oft_tiny, openvla_tiny
 from rlco.policies.openvla.exploration import TokenExploration, ValueToken
-from rlco.policies.openvla.inputs import Inputs, Preprocessor
-from rlco.policies.openvla.interface import Interface
-from rlco.policies.openvla.network import OpenVlaNetwork, without_weights
+from rlco.policies.openvla.inputs import Inputs
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.openvla.tokens import to_bins
 from tests.policies.token_policies import CODEC, batch_of, generator, observation, policy_of
@@ -161,6 +158,24 @@ def test_a_sample_that_is_all_padding_has_no_loss() -> None:
 
 
 @BOTH
+def test_an_action_without_a_number_has_a_loss_without_one(config: OpenVlaConfig) -> None:
+    policy = policy_of(config)
+    batch = batch_of(policy)
+    action = batch.action.clone()
+    action[1, 0, 2] = torch.nan
+    loss, plain = (policy.loss(replace(batch, action=a), generator=generator()) for a in (action, batch.action))
+    assert loss.isnan().tolist() == [False, True, False]
+    assert torch.equal(loss[[0, 2]], plain[[0, 2]])
+
+
+def test_what_stands_in_padded_steps_is_nowhere_read() -> None:
+    policy = policy_of(openvla_oft_tiny())
+    batch = batch_of(policy)
+    odd = replace(batch, action=batch.action.masked_fill(batch.is_pad[..., None], torch.nan))
+    assert torch.equal(policy.loss(odd, generator=generator()), policy.loss(batch, generator=generator()))
+
+
+@BOTH
 def test_a_prefix_that_is_given_saves_seeing_and_changes_nothing(config: OpenVlaConfig) -> None:
     policy = policy_of(config)
     batch = batch_of(policy)
@@ -219,12 +234,15 @@ def test_every_parameter_learns_but_what_nothing_reads(config: OpenVlaConfig) ->
     }
 
 
-def test_the_expert_is_the_language_model() -> None:
-    policy = policy_of(openvla_tiny())
+@BOTH
+def test_the_expert_is_the_language_model(config: OpenVlaConfig) -> None:
+    policy = policy_of(config)
     policy.set_trainable("expert")
     policy.loss(batch_of(policy), generator=generator()).mean().backward()
-    learns = {name.split(".")[0] for name, p in policy.network.named_parameters() if p.grad is not None}
-    assert learns == {"language_model"}
+    learns = {name for name, p in policy.network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in learns} == {"language_model"} | ({"proprio"} if config.proprio else set())
+    # the grounding token is made of the words: with it, they are seen by
+    assert ("language_model.model.embed_tokens.weight" in learns) == (not config.grounding_heads)
     assert not policy.prefix_trains
 
 
@@ -262,79 +280,17 @@ def test_the_same_weights_answer_in_chunks() -> None:
     assert torch.equal(first[:, 0], one[:, 0])
 
 
+def test_another_answer_draws_no_critic_and_keeps_as_much_of_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(openvla_tiny())
+    policy.most_prefix_bytes = 5.0
+    monkeypatch.setattr("rlco.policies.openvla.policy.ValueHead", None)
+    chunks = policy.answering_as(replace(openvla_tiny(), head="parallel", horizon=4, executed=2))
+    assert chunks.most_prefix_bytes == 5
+
+
 def test_an_answer_that_needs_other_weights_is_refused() -> None:
     with pytest.raises(ValueError, match=r"another head or horizon, not with other sizes: depth\."):
         policy_of(openvla_tiny()).answering_as(replace(openvla_tiny(), depth=3))
-
-
-# --- checkpoints, sizes ----------------------------------------------------------------------------------------------
-
-
-@BOTH
-def test_a_saved_policy_samples_the_same(config: OpenVlaConfig, tmp_path: Path) -> None:
-    policy = policy_of(config)
-    save_policy(tmp_path / "policy", policy, provenance={})
-    loaded = load_policy(tmp_path / "policy")
-    before, after = (p.sample(observation(), explore=True, generator=generator()) for p in (policy, loaded))
-    assert torch.equal(before.action, after.action)
-    assert torch.equal(before.log_prob, after.log_prob)
-    assert torch.equal(before.value, after.value)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_configuration_comes_back_from_json(name: str) -> None:
-    config = CONFIGS[name]()
-    assert OpenVlaConfig.from_json(config.to_json()) == config
-
-
-def test_the_released_size_takes_no_memory_until_it_is_loaded() -> None:
-    network = without_weights(openvla_7b(), state_dim=8)
-    assert all(p.is_meta for p in network.parameters())
-    assert not any(b.is_meta for b in network.buffers())
-    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
-    assert shapes["vision_backbone.featurizer.reg_token"] == (1, 4, 1024)
-    assert shapes["projector.fc1.weight"] == (8704, 2176)
-    assert shapes["language_model.lm_head.weight"] == (32064, 4096)
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 7_541_237_184
-
-
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "7b" not in name])
-def test_a_network_without_weights_gives_the_same_bits_once_it_has_them(name: str) -> None:
-    config = CONFIGS[name]()
-    network = OpenVlaNetwork(config, state_dim=8)
-    empty = without_weights(config, state_dim=8)
-    empty.load_state_dict(network.state_dict(), assign=True)
-    size = config.image_size
-    seen = Observation(
-        image=torch.randint(0, 256, (2, size, size, 3), generator=generator(), dtype=torch.uint8),
-        state=torch.zeros(2, 8),
-        instruction=("push the cube", "pick"),
-    )
-    inputs = Preprocessor(config, Interface(codec=CODEC))(seen)
-    one, two = (n.read(n.see(inputs), inputs).outputs for n in (network, empty))
-    assert torch.equal(one, two)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"horizon": 2}, r"OpenVlaConfig\.horizon must be 1 with the autoregressive head, got 2: chunks are the"),
-        ({"head": "parallel", "horizon": 4, "executed": 5}, r"OpenVlaConfig\.executed must be in \[1, 4\], got 5"),
-        ({"kv_heads": 3}, r"OpenVlaConfig\.heads must be a multiple of kv_heads 3, got 2"),
-        ({"text_vocabulary": 256}, r"OpenVlaConfig\.text_vocabulary must be above 256 and at most vocabulary 832"),
-        ({"text_vocabulary": 900}, r"at most vocabulary 832, got 900"),
-        ({"image_size": 33}, r"OpenVlaConfig\.image_size must be a multiple of patch_size 16, got 33"),
-        ({"depth": 0}, r"OpenVlaConfig\.depth must be 1 or more, got 0"),
-    ],
-)
-def test_a_size_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(openvla_tiny(), **change)
-
-
-def test_a_tower_of_one_block_has_no_features() -> None:
-    with pytest.raises(ValueError, match=r"OpenVlaConfig\.dino\.depth must be 2 or more"):
-        replace(openvla_tiny(), dino=replace(openvla_tiny().dino, depth=1))
 
 
 # --- precision, memory -----------------------------------------------------------------------------------------------
@@ -357,7 +313,7 @@ def test_bfloat16_stays_close_and_speaks_float32(config: OpenVlaConfig) -> None:
     sample = policy.sample(observation(), explore=True, generator=generator())
     assert {t.dtype for t in (log_p, sample.action, sample.log_prob, sample.value)} == {torch.float32}
     again = policy.evaluate(observation(), sample.trace)
-    torch.testing.assert_close(again.log_prob, sample.log_prob, rtol=0.02, atol=0.05 * config.slots)
+    torch.testing.assert_close(again.log_prob, sample.log_prob, rtol=0, atol=0.02)
     added = [p for name, p in policy.network.named_parameters() if name.startswith(("grounding", "proprio"))]
     assert all(p.dtype == torch.float32 for p in [*added, *policy.value_head.parameters()])
 

@@ -2,34 +2,26 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig, SiglipVisionModel
 
 from rlco.policies.checkpoint import load_policy, save_policy
-from rlco.policies.families import new_policy
 from rlco.policies.layout import network_shapes, require_tensors
-from rlco.policies.openvla.config import openvla_7b, openvla_nano
-from rlco.policies.openvla.interface import Interface
+from rlco.policies.openvla.config import openvla_7b
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.openvla.released import config_of
-from rlco.policies.openvla.vision import Dino, Siglip, Tower
 from rlco.policies.released import Told
-from tests.policies.folders import edit_json, foreign, go
+from tests.policies.folders import foreign, go
 from tests.policies.openvla_folders import (
-    ACTION,
     action,
     config,
     published,
-    released_codec,
     sharded,
     write_statistics,
-    write_tokenizer,
 )
 from tests.policies.openvla_names import released
 
@@ -50,106 +42,6 @@ def own(made: OpenVlaPolicy, tmp_path: Path) -> Path:
 def there(own: Path, tmp_path: Path) -> Path:
     """The same as a fine-tune of another program leaves it: its tokenizer beside it, nothing of ours."""
     return foreign(own, tmp_path / "there", "openvla")
-
-
-def as_transformers(tower: Tower, names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Rename a tower's tensors: ours (timm's) -> transformers'; qkv is three maps there."""
-    out = {}
-    for key, value in tower.state_dict().items():
-        if key.startswith("attn_pool"):
-            continue
-        for ours, theirs in names.items():
-            key = key.replace(ours, theirs)
-        if ".qkv." in key:
-            out |= {key.replace("qkv", f"{name}_proj"): part for name, part in zip("qkv", value.chunk(3), strict=True)}
-        else:
-            out[key] = value
-    return out
-
-
-def difference(tower: Tower, theirs: torch.nn.Module, state: dict[str, torch.Tensor], *, before: int) -> float:
-    """Return the largest difference of the features before the last block."""
-    theirs.load_state_dict(state)  # strict: every name is used
-    pixels = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        wanted = theirs.eval()(pixels, output_hidden_states=True).hidden_states[-2][:, before:]
-        return float((tower(pixels) - wanted).abs().max() / wanted.abs().max())
-
-
-def shaken(tower: Tower) -> Tower:
-    """Leave nothing at its starting value: a scale of 1 or a bias of 0 hides a missing term."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in tower.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-    return tower
-
-
-def test_our_dino_is_transformers_dinov2_with_registers_through_the_table() -> None:
-    small = replace(config(), image_size=56, patch_size=14)
-    small = replace(small, dino=replace(small.dino, width=48, mlp=96, depth=4, heads=3))
-    tower = shaken(Dino(small))
-    names = {
-        "blocks.": "encoder.layer.",
-        "attn.qkv": "attention.qkv",
-        "attn.proj": "attention.o_proj",
-        "ls1.scale_factor": "layer_scale1.lambda1",
-        "ls2.scale_factor": "layer_scale2.lambda1",
-        "patch_embed.proj": "embeddings.patch_embeddings.projection",
-        "cls_token": "embeddings.cls_token",
-        "reg_token": "embeddings.register_tokens",
-    }
-    state = as_transformers(tower, names)
-    state = {("layernorm" + k.removeprefix("norm") if k.startswith("norm.") else k): v for k, v in state.items()}
-    position = state.pop("pos_embed")
-    state["embeddings.position_embeddings"] = torch.cat([torch.zeros(1, 1, 48), position], dim=1)
-    state["embeddings.mask_token"] = torch.zeros(1, 48)
-    theirs = Dinov2WithRegistersModel(
-        Dinov2WithRegistersConfig(
-            hidden_size=48,
-            num_hidden_layers=4,
-            num_attention_heads=3,
-            mlp_ratio=2,
-            image_size=56,
-            patch_size=14,
-            num_register_tokens=4,
-            layer_norm_eps=1e-6,
-        )
-    )
-    assert difference(tower, theirs, state, before=5) < 2e-6
-
-
-@pytest.mark.parametrize(("activation", "is_same"), [("gelu", True), ("gelu_pytorch_tanh", False)])
-def test_our_siglip_is_transformers_with_exact_gelu_through_the_table(activation: str, *, is_same: bool) -> None:
-    small = replace(config(), image_size=56, patch_size=14)
-    small = replace(small, siglip=replace(small.siglip, width=48, mlp=80, depth=4, heads=3))
-    tower = shaken(Siglip(small))
-    names = {
-        "blocks.": "encoder.layers.",
-        "norm1": "layer_norm1",
-        "norm2": "layer_norm2",
-        "attn.qkv": "self_attn.qkv",
-        "attn.proj": "self_attn.out_proj",
-        "patch_embed.proj": "embeddings.patch_embedding",
-    }
-    state = as_transformers(tower, names)
-    state = {("post_layernorm" + k.removeprefix("norm") if k.startswith("norm.") else k): v for k, v in state.items()}
-    state["embeddings.position_embedding.weight"] = state.pop("pos_embed")[0]
-    theirs = SiglipVisionModel(
-        SiglipVisionConfig(
-            hidden_size=48,
-            intermediate_size=80,
-            num_hidden_layers=4,
-            num_attention_heads=3,
-            image_size=56,
-            patch_size=14,
-            hidden_act=activation,
-            vision_use_head=False,
-            layer_norm_eps=1e-6,
-        )
-    )
-    found = difference(tower, theirs, state, before=0)
-    assert (found < 2e-6) == is_same
 
 
 def test_the_released_size_has_the_published_names_and_shapes() -> None:
@@ -322,136 +214,3 @@ def test_the_head_the_crop_and_the_camera_may_be_said(there: Path, own: Path, tm
         json.loads((tmp_path / "other" / "stats.json").read_text())["provenance"]["converted"]["gripper"]
         == "open0-closed1"
     )
-
-
-@pytest.mark.parametrize(
-    ("told", "message"),
-    [
-        (Told(unnorm_key="rlc"), "No unnorm_key named 'rlc'. Did you mean 'rlco'"),
-        (Told(head="parallel"), "answers with a chunk of as many control steps as it was trained on: --horizon"),
-        (Told(head="both"), "No head named 'both'"),
-        (Told(horizon=8), r"OpenVlaConfig\.horizon must be 1 with the autoregressive head, got 8"),
-        (Told(head="parallel", horizon=8, executed=9), r"executed must be in \[1, 8\], got 9"),
-        (Told(executed=0), r"executed must be in \[1, 1\], got 0"),
-        (Told(family="pi0"), "is of family openvla, not pi0"),
-        (Told(normalisation="quantile"), "--normalisation changes nothing of .*of another family"),
-        (Told(floored=True), "--floored changes nothing of"),
-        (Told(prompt="pi05"), "No prompt style named 'pi05'"),
-        (Told(camera={"base_0_rgb": "front"}), "No camera slot named 'base_0_rgb'"),
-        (Told(crop_area=2.0), r"Interface\.crop_area must be in \(0, 1\], got 2\.0"),
-        (Told(gripper="open0-closed1"), "says that its gripper is open1-closed0, not open0-closed1"),
-        (Told(tokenizer=Path("t.model")), "is a SentencePiece model"),
-    ],
-)
-def test_what_does_not_fit_a_released_checkpoint_is_named(
-    there: Path, tmp_path: Path, told: Told, message: str
-) -> None:
-    with pytest.raises((ValueError, LookupError), match=message):
-        go(there, tmp_path / "out", "rlco", told)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "change", "message"),
-    [
-        ("config.json", {"image_resize_strategy": "letterbox"}, "has image_resize_strategy 'letterbox', which is not"),
-        ("config.json", {"use_fused_vision_backbone": False}, "has use_fused_vision_backbone False"),
-        (
-            "config.json",
-            {"image_sizes": [384, 384]},
-            r"says image_sizes \[384, 384\], its tensors are for pictures of 32",
-        ),
-        ("config.json", {"text_config": {"model_type": "phi"}}, r"text_config\.model_type 'phi'"),
-        ("config.json", {"text_config": {"rope_theta": 5e5}}, r"text_config\.rope_theta 500000"),
-        (
-            "config.json",
-            {"text_config": {}},
-            "has a width of 16, of which no number of heads is known.*num_attention_heads",
-        ),
-        ("config.json", {"dino_heads": None}, "no number of heads is known.*dino_heads"),
-        ("config.json", {"norm_stats": None}, "has no norm_stats of actions"),
-        ("config.json", {"pad_to_multiple_of": 32}, "has 768 tokens beside <PAD>, the policy was trained with 800"),
-        ("preprocessor_config.json", {"means": [[0.5] * 3] * 2}, r"has means \[\[0\.5, .*OpenVLA has \[\[0\.485"),
-        ("preprocessor_config.json", {"stds": 0.5}, "has stds 0.5, OpenVLA has"),
-        ("preprocessor_config.json", {"image_resize_strategy": "resize-crop"}, "'resize-crop', which is not built"),
-    ],
-)
-def test_another_architecture_or_other_pictures_are_refused(
-    there: Path, tmp_path: Path, file: str, change: dict[str, object], message: str
-) -> None:
-    edit_json(there / file, **change)
-    with pytest.raises(ValueError, match=message):
-        go(there, tmp_path / "out", "rlco")
-
-
-def test_the_released_roundings_of_means_and_deviations_are_the_same_pictures(there: Path, tmp_path: Path) -> None:
-    rounded = {
-        "means": [[0.484375, 0.455078125, 0.40625], [0.5, 0.5, 0.5]],
-        "stds": [[0.228515625, 0.2236328125, 0.224609375], [0.5, 0.5, 0.5]],
-    }
-    edit_json(there / "preprocessor_config.json", **rounded)
-    go(there, tmp_path / "out", "rlco")
-
-
-def test_a_source_without_its_tokenizer_or_of_another_one_is_named(there: Path, tmp_path: Path) -> None:
-    (there / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"has no tokenizer\.json: give Llama 2's \(--tokenizer FILE\)"):
-        go(there, tmp_path / "out", "rlco")
-    other = write_tokenizer(tmp_path / "other.json", size=512)
-    with pytest.raises(ValueError, match="has 512 tokens beside <PAD>, the policy was trained with 768"):
-        go(there, tmp_path / "out", "rlco", Told(tokenizer=other))
-
-
-def untouched(made: OpenVlaPolicy) -> OpenVlaPolicy:
-    return made
-
-
-@pytest.mark.parametrize(
-    ("change", "to", "message"),
-    [
-        (
-            lambda m: OpenVlaPolicy(openvla_nano(), Interface(codec=m.codec)),
-            "openvla",
-            "grounding token and a token of",
-        ),
-        (
-            lambda m: OpenVlaPolicy(m.config, Interface(codec=m.codec)),
-            "openvla",
-            "built-in tokenizer, and openvla with",
-        ),
-        (
-            lambda m: OpenVlaPolicy(m.config, replace(m.interface, prompt="v01")),
-            "openvla",
-            "style 'openvla' only.*trained with 'v01'",
-        ),
-        (untouched, "lerobot", "is of family openvla, which lerobot does not keep; layouts: rlco, openvla"),
-        (
-            lambda m: new_policy("pi05-tiny", m.codec, seed=0),
-            "openvla",
-            "is of family pi05, which openvla does not keep",
-        ),
-    ],
-)
-def test_what_a_layout_has_no_place_for_is_refused(
-    made: OpenVlaPolicy, tmp_path: Path, change: Callable[[OpenVlaPolicy], OpenVlaPolicy], to: str, message: str
-) -> None:
-    save_policy(tmp_path / "own", change(made), provenance={})
-    with pytest.raises(ValueError, match=message):
-        go(tmp_path / "own", tmp_path / "out", to)
-
-
-def test_what_is_said_of_statistics_that_are_not_read_is_refused(own: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="own' has a normalisation of its own, of which --gripper open0-closed1 changes"
-    ):
-        go(own, tmp_path / "out", "rlco", Told(gripper="open0-closed1"))
-    with pytest.raises(ValueError, match="of which --unnorm-key x changes nothing"):
-        go(own, tmp_path / "out", "rlco", Told(unnorm_key="x"))
-
-
-def test_several_statistics_are_a_question(there: Path, tmp_path: Path) -> None:
-    write_statistics(there, a={"action": ACTION}, b={"action": ACTION})
-    with pytest.raises(ValueError, match="has 2 sets of statistics, say which: --unnorm-key a, b"):
-        go(there, tmp_path / "out", "rlco")
-    back = load_policy(go(there, tmp_path / "out", "rlco", Told(unnorm_key="b")))
-    assert back.codec == released_codec(tmp_path)

@@ -119,15 +119,16 @@ def test_the_temperature_divides_the_scores() -> None:
 
 @torch.no_grad()
 @BOTH
-def test_evaluation_takes_the_likeliest_token_unless_it_is_told_a_temperature(config: OpenVlaConfig) -> None:
-    policy = policy_of(config)
+def test_evaluation_draws_warmly_or_takes_the_likeliest_token(config: OpenVlaConfig) -> None:
+    policy = policy_of(replace(config, eval_temperature=0.0))
     sample, again = (policy.sample(observation(), explore=False, generator=generator(s)) for s in (0, 1))
     assert torch.equal(sample.action, again.action)
     log_p = log_probs_of(policy, sample.trace["bins"])
     assert torch.equal(log_p.argmax(-1), sample.trace["bins"])
     assert sample.log_prob.eq(0).all()
 
-    policy.set_exploration(TokenExploration(eval_temperature=0.6))
+    policy = policy_of(config)
+    assert config.eval_temperature == 0.6
     noise = torch.randn(3, config.slots, generator=generator())
     warm = policy.sample(observation(), explore=False, generator=generator(), noise=noise)
     policy.set_exploration(TokenExploration(temperature=0.6))
@@ -136,16 +137,13 @@ def test_evaluation_takes_the_likeliest_token_unless_it_is_told_a_temperature(co
     )
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"temperature": 0.0}, r"TokenExploration\.temperature must be above 0, got 0\.0"),
-        ({"eval_temperature": -1.0}, r"TokenExploration\.eval_temperature must be 0 or more, got -1\.0"),
-    ],
-)
-def test_a_temperature_that_cannot_be_is_refused(change: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(TokenExploration(), **change)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_cannot_be_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=rf"TokenExploration\.temperature must be above 0 .*, got {temperature}"):
+        TokenExploration(temperature=temperature)
+    if temperature:
+        with pytest.raises(ValueError, match=rf"OpenVlaConfig\.eval_temperature must be 0 or .*, got {temperature}"):
+            replace(openvla_tiny(), eval_temperature=temperature)
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
@@ -217,3 +215,25 @@ def test_sampling_has_no_gradient_and_leaves_none_behind() -> None:
     assert not sample.log_prob.requires_grad
     assert not sample.value.requires_grad
     assert all(p.grad is None for p in policy.parameters())
+
+
+@BOTH
+@pytest.mark.parametrize(("explore", "eval_temperature"), [(False, 0.0), (False, 0.6), (True, 0.0)])
+def test_scores_that_are_no_numbers_are_no_action(
+    config: OpenVlaConfig, eval_temperature: float, *, explore: bool
+) -> None:
+    policy = policy_of(replace(config, eval_temperature=eval_temperature))
+    with torch.no_grad():
+        policy.network.language_model.model.norm.weight[3] = torch.nan
+    assert policy.sample(observation(), explore=explore, generator=generator()).action.isnan().all()
+
+
+@pytest.mark.parametrize("eval_temperature", [0.0, 0.6])
+def test_one_sample_without_numbers_leaves_the_others_as_they_are(eval_temperature: float) -> None:
+    policy, seen = policy_of(replace(openvla_oft_tiny(), eval_temperature=eval_temperature)), observation()
+    plain = policy.sample(seen, explore=False, generator=generator())
+    state = seen.state.clone()
+    state[1] = torch.nan
+    odd = policy.sample(replace(seen, state=state), explore=False, generator=generator())
+    assert odd.action[1].isnan().all()
+    assert torch.equal(odd.action[[0, 2]], plain.action[[0, 2]])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from rlco.core.files import read_manifest
+from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings
 from rlco.policies.checkpoint import save_policy
+from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.pi.config import pi05_tiny
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.policy import PiPolicy
 from rlco.recipes import recipe, stages
+from rlco.recipes.references import require_kind, weights_fingerprint
 from rlco.recipes.run import run_recipe
 from rlco.recipes.stages import Demonstrations
 from rlco.train.rl import RLConfig
@@ -38,7 +42,7 @@ def refuse_to_start(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("length", "cameras", "message"),
     [
-        (15, None, "'push the pink cube' has 16 tokens, the policy takes 15"),
+        (15, None, r"In the dataset '.*real': .*'push the pink cube' has 16 tokens, the policy takes 15"),
         (24, TWO, r"2 cameras \(front, wrist\), the dataset '.*real' has front: missing wrist"),
     ],
 )
@@ -78,6 +82,27 @@ def test_stage_two_and_evaluation_are_refused_before_a_world_is_started(
     assert not (tmp_path / "eval").exists()
 
 
+def test_an_evaluation_draws_at_the_policys_own_temperature_or_says_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def remember(policy: OpenVlaPolicy, *, name: str, settings: EvaluationSettings, **_: object) -> EvaluationResult:
+        drawn.append(policy.config.eval_temperature)
+        return EvaluationResult(policy=name, settings=asdict(settings), outcomes=(), seconds=0.0)
+
+    monkeypatch.setattr(stages, "evaluate", remember)
+    said = []
+    for temperature in (None, 0.0):
+        settings = EvaluationSettings(task="push-cube", domain="twin", temperature=temperature)
+        folder = tmp_path / f"at-{temperature}"
+        stages.evaluation(folder, name="x", policy="untrained:openvla-tiny", settings=settings, num_states=2)
+        said.append(read_manifest(folder)["inputs"]["settings"])
+    assert drawn == [0.6, 0.0]
+    assert "temperature" not in said[0]  # the identity of evaluations from before there was the option
+    assert said[1] == {**said[0], "temperature": 0.0}
+
+
 def test_a_base_of_another_family_or_horizon_than_the_recipe_wants_is_refused_first(tmp_path: Path) -> None:
     start = save(tmp_path / "start")
     config = replace(recipe("push-cube-pi05-nano-debug"), base=str(start))
@@ -89,7 +114,7 @@ def test_a_base_of_another_family_or_horizon_than_the_recipe_wants_is_refused_fi
         run_recipe(replace(config, base="pi05-nano", horizon=50), tmp_path / "run")
     with pytest.raises(LookupError, match="No pretrained base named 'pi05-nan'"):
         run_recipe(replace(config, base="pi05-nan", horizon=50), tmp_path / "run")
-    stages.require_kind("untrained:pi0-tiny", family="pi0", horizon=8)
+    require_kind("untrained:pi0-tiny", family="pi0", horizon=8)
     assert not (tmp_path / "run").exists()
 
 
@@ -97,10 +122,10 @@ def test_the_same_weights_used_in_another_way_are_another_policy(tmp_path: Path)
     first, again = save(tmp_path / "first"), save(tmp_path / "again")
     other = save(tmp_path / "other", cameras={"base_0_rgb": "wrist"})
     assert (first / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    fingerprints = [stages.weights_fingerprint(folder) for folder in (first, again, other)]
+    fingerprints = [weights_fingerprint(folder) for folder in (first, again, other)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
     tokenized = []
     for words in ("one tokenizer", "another"):
         (again / "tokenizer.json").write_text(words)
-        tokenized.append(stages.weights_fingerprint(again))
+        tokenized.append(weights_fingerprint(again))
     assert len({fingerprints[0], *tokenized}) == 3

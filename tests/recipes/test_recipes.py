@@ -19,11 +19,13 @@ from rlco.evals.report_data import read_json
 from rlco.policies import checkpoint
 from rlco.policies.checkpoint import save_policy
 from rlco.policies.families import CONFIGS
+from rlco.policies.openvla.config import OpenVlaConfig
 from rlco.recipes import DEMOS, RECIPES, demo, recipe, stages
 from rlco.recipes.budgets import BUDGETS
 from rlco.recipes.films import choose
+from rlco.recipes.references import open_policy, policy_config, policy_folder, require_kind, weights_fingerprint
 from rlco.recipes.run import METHODS, Run, claim_run, main_job, run_recipe
-from rlco.recipes.stages import Demonstrations, open_policy, policy_config, policy_folder, weights_fingerprint
+from rlco.recipes.stages import Demonstrations
 from rlco.tasks import TASKS, task
 from tests.data.samples import healthy
 from tests.evals.samples import result
@@ -156,7 +158,7 @@ def test_the_same_weights_answering_in_another_way_are_another_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
-    with pytest.raises(LookupError, match="No pretrained base named 'openvla-oft-nano'"):
+    with pytest.raises(LookupError, match="'openvla-oft-nano' has no weights here"):
         weights_fingerprint("openvla-oft-nano")
     save_policy(tmp_path / "openvla-nano", open_policy("untrained:openvla-nano"), provenance={})
     step, chunk = "openvla-nano", "openvla-oft-nano"
@@ -168,11 +170,19 @@ def test_the_same_weights_answering_in_another_way_are_another_policy(
     save_policy(tmp_path / "saved", open_policy(chunk), provenance={"from": step})
     assert weights_fingerprint(tmp_path / "saved") == prints[chunk]
     assert weights_fingerprint(tmp_path / step) == prints[step]
-    stages.require_kind(chunk, family="openvla", horizon=8)
-    with pytest.raises(ValueError, match="'openvla-nano' has horizon 1, the recipe wants 8"):
-        stages.require_kind(step, family="openvla", horizon=8)
+    # a field that configurations get later is not in the folder, and makes no other policy of either
+    described = json.loads((tmp_path / step / "config.json").read_text())
+    del described["rms_norm_eps"]
+    (tmp_path / step / "config.json").write_text(json.dumps(described))
+    older = {name: weights_fingerprint(name) for name in (step, chunk)}
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVlaConfig, "to_json", lambda config: {**asdict(config), "younger": 1})
+        assert {name: weights_fingerprint(name) for name in (step, chunk)} == older
+    require_kind(chunk, family="openvla", horizon=8)
+    with pytest.raises(ValueError, match=f"'openvla-nano' has horizon {CONFIGS[step]().horizon}, the recipe wants 8"):
+        require_kind(step, family="openvla", horizon=8)
     with pytest.raises(ValueError, match="has family openvla, the recipe wants pi05"):
-        stages.require_kind(chunk, family="pi05", horizon=8)
+        require_kind(chunk, family="pi05", horizon=8)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "openvla-nano").rename(tmp_path / chunk)
     assert policy_config(chunk) == CONFIGS[step]()  # a folder comes before a name

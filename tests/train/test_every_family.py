@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from rlco.policies.exploration import Exploration
 from rlco.policies.families import CONFIGS
 from rlco.policies.openvla.exploration import TokenExploration
 from rlco.policies.openvla.policy import OpenVlaPolicy
-from rlco.policies.pi.exploration import FlowExploration
+from rlco.policies.pi.exploration import FlowExploration, Method
 from rlco.train.compute import ComputeConfig, Precision, identity
 from rlco.train.real_term import RealTerm
 from rlco.train.rl import run_rl
@@ -195,16 +195,16 @@ def test_what_no_answer_depends_on_is_not_optimised_and_everything_else_has_a_gr
 
 
 def test_the_options_of_token_policies_are_flags() -> None:
-    flags = "--temperature 1.6 --eval-temperature 0.6 --value-token mean --value-gradient --value-huber 10 --epochs 1"
+    flags = "--temperature 1.6 --value-token mean --value-gradient --value-huber 10 --epochs 1"
     asked = tyro.cli(tyro.conf.OmitArgPrefixes[RLConfig], args=flags.split())
-    tokens = TokenExploration(temperature=1.6, eval_temperature=0.6, value_token="mean", value_gradient=True)
+    tokens = TokenExploration(temperature=1.6, value_token="mean", value_gradient=True)
     assert asked == RLConfig(exploration=Exploration(tokens=tokens), value_huber=10.0, epochs=1)
 
 
 REFUSED = [
     ("pi05-tiny", Exploration(tokens=TokenExploration(temperature=2.0)), r"temperature is 2\.0, but a policy of pi05 "),
     ("pi0-tiny", CRITIC_REACHES_ALL, "value_gradient is True, but a policy of pi0 does not read it: it reads method,"),
-    ("openvla-tiny", Exploration(flow=FlowExploration(method="reinflow")), "it reads temperature, eval_temperature"),
+    ("openvla-tiny", Exploration(flow=FlowExploration(method="reinflow")), "it reads temperature, value_token, "),
     ("openvla-oft-tiny", Exploration(value_from="expert"), "value_from is expert, but a policy of openvla does not"),
     ("pi05-tiny", Exploration(flow=FlowExploration(noise_level=0.3)), "noise_level is 0.3, but flow-noise does not"),
     (
@@ -230,13 +230,36 @@ def test_options_of_the_critic_are_refused_where_there_is_none(exploration: Expl
         config(algo="grpo", exploration=exploration)
 
 
+@pytest.mark.parametrize("method", get_args(Method))
+def test_resolved_flow_values_are_no_options(method: Method) -> None:
+    resolved = FlowExploration(method=method).resolved()
+    RLConfig(exploration=Exploration(flow=resolved)).for_policy(CONFIGS["pi05-tiny"]())
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_resolved_flow_values_are_no_options(kind: str) -> None:
-    if kind == "pi05-tiny":
-        for method in ("flow-noise", "flow-sde", "reinflow"):
-            resolved = FlowExploration(method=method).resolved()
-            RLConfig(exploration=Exploration(flow=resolved)).for_policy(CONFIGS[kind]())
-    assert RLConfig().for_policy(CONFIGS[kind]()).for_policy(CONFIGS[kind]()).part == "expert"
+def test_what_is_a_policys_own_already_stays(kind: str) -> None:
+    own = RLConfig().for_policy(CONFIGS[kind]())
+    assert own.part == "expert"
+    assert own.for_policy(CONFIGS[kind]()) == own
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_the_entropy_of_tokens_is_read_whatever_a_flow_would_do(kind: str) -> None:
+    assert RLConfig(entropy=0.01).for_policy(CONFIGS[kind]()).entropy == 0.01
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_critic_that_read_another_output_is_drawn_anew(kind: str) -> None:
+    def critic(**options: Any) -> list[torch.Tensor]:  # noqa: ANN401
+        policy = small(kind)
+        policy.explore_as(Exploration(tokens=TokenExploration(**options)), seed=3)
+        return [p.detach() for p in policy.critic_parameters()]
+
+    before = [p.detach() for p in small(kind).critic_parameters()]
+    kept, drawn, again = critic(value_gradient=True), critic(value_token="mean"), critic(value_token="mean")
+    assert all(torch.equal(a, b) for a, b in zip(before, kept, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, drawn, strict=True) if a.norm())
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +278,7 @@ def test_the_size_decides_what_learns_and_the_identity_says_it(
     for cfg, part in ((SFTConfig(), stage_one), (RLConfig(), stage_two)):
         own = cfg.for_policy(policy)
         assert own.part == part
-        said = identity(own)
+        said = identity(own, policy)
         assert (said["trainable"], said["compute"]["lora"]["lora_rank"]) == (part, rank)
     assert SFTConfig(trainable="expert").for_policy(policy).part == "expert"
 
@@ -265,13 +288,21 @@ def test_a_run_that_was_begun_before_the_youngest_options_keeps_its_identity() -
     lora = {"lora_tower": "expert", "lora_rank": 16, "lora_alpha": 16.0, "lora_mlp": False}
     flow = {"method": "flow-noise", "noise_std": None, "noise_std_start": None, "noise_level": 0.5}
     flow |= {"stochastic_steps": "one", "mean_bound": None, "log_prob": None}
-    one, two = identity(SFTConfig().for_policy(policy)), identity(RLConfig().for_policy(policy))
+    one, two = (identity(cfg.for_policy(policy), policy) for cfg in (SFTConfig(), RLConfig()))
     assert one["compute"] == two["compute"] == {"lora": lora, "precision": "float32"}
     assert (two["exploration"], two["value_from"]) == (flow, "prefix")
     assert not {"tokens", "value_huber", "crop_area"} & {*one, *two}
-    given = Exploration(tokens=TokenExploration(temperature=1.6))
-    assert identity(RLConfig(exploration=given, value_huber=10.0))["tokens"]["temperature"] == 1.6
-    assert identity(RLConfig(value_huber=10.0))["value_huber"] == 10.0
+    assert identity(RLConfig(value_huber=10.0), policy)["value_huber"] == 10.0
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_run_of_a_token_policy_always_says_how_it_draws(kind: str) -> None:
+    policy = CONFIGS[kind]()
+    said = identity(RLConfig().for_policy(policy), policy)
+    assert said["tokens"] == {"temperature": 1.0, "value_token": "first", "value_gradient": False}
+    assert not {"exploration", "value_from"} & said.keys()
+    warm = Exploration(tokens=TokenExploration(temperature=1.6))
+    assert identity(RLConfig(exploration=warm), policy)["tokens"]["temperature"] == 1.6
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)

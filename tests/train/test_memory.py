@@ -221,7 +221,7 @@ def test_the_exploration_of_a_stage_decides_what_it_computes() -> None:
 
 def test_openvla_7b_fits_on_a_card_of_24_gb_with_adapters_and_its_stage_two_on_one_of_80() -> None:
     policy = openvla_7b()
-    compute = ComputeConfig(precision="bfloat16", gradient_checkpointing=True).for_policy(policy)
+    compute = ComputeConfig(precision="bfloat16", gradient_checkpointing=True).for_policy(policy, "lora")
     asked = Load(policy=policy, trainable="lora", compute=compute, samples=8)
     need = needs(asked)
     # OpenVLA's script prints 110,828,288: it adapts what nothing depends on too (the last block of each tower, the
@@ -231,6 +231,20 @@ def test_openvla_7b_fits_on_a_card_of_24_gb_with_adapters_and_its_stage_two_on_o
     assert need.total - need.activations < 18e9
     two = needs(replace(asked, samples=32, decisions=64, envs=64, experience=5120, real_frames=1500))
     assert two.total < 80e9
+
+
+@pytest.mark.parametrize("size", ["tokens", "chunk of tokens"])
+def test_a_prompt_counts_as_long_as_it_is(size: str) -> None:
+    roomy = replace(SIZES[size], prompt_length=40)
+    asked = replace(load(roomy), prompt_tokens=7)
+    # the lengths of a batch's prompts, not the most that the policy takes
+    assert needs(asked).activations == needs(load(SIZES[size])).activations < 0.7 * needs(load(roomy)).activations
+    assert real(asked).preprocessor.prompt_tokens(["push the cube", "push the pink cube"]) == 7
+
+
+def test_the_prompt_of_a_flow_is_padded_to_one_length() -> None:
+    preprocessor = real(load(pi05_tiny())).preprocessor
+    assert preprocessor.prompt_tokens(["push the pink cube"]) == pi05_tiny().prompt_length
 
 
 def test_attention_is_itself_again_afterwards() -> None:

@@ -18,7 +18,7 @@ from rlco.engines.mujoco.randomised import COLOURS, OBJECTS, SHAPES, Pictures
 from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, new_policy
 from rlco.policies.openvla.config import OpenVlaConfig, openvla_oft_tiny
-from rlco.recipes.stages import open_policy
+from rlco.recipes.references import open_policy
 from rlco.train import pretrain
 from rlco.train.pretrain import BASE_CODEC, PlaceReader, PretrainConfig, measure, new_answers, run_pretrain
 
@@ -102,6 +102,22 @@ def test_a_quantity_of_nothing_is_refused(name: str) -> None:
         replace(FEW, **{name: 0})
 
 
+@pytest.mark.parametrize("also", [(CHUNKED, CHUNKED), (FEW.policy,)])
+def test_a_policy_named_twice_is_refused(also: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"PretrainConfig.also must not repeat a policy, got {also[0]} twice"):
+        replace(FEW, also=also)
+
+
+def test_what_is_measured_of_an_answer_depends_on_no_draw_and_on_no_other_answer() -> None:
+    config = replace(FEW, policy=STEPWISE, also=(CHUNKED,))
+    answers, pictures = new_answers(config), noise_pictures()
+    modules = together(answers)
+    figures = measure(modules, answers, pictures, range(16), config)
+    monkeyed = [one.at_temperature(5.0) for one in answers]
+    assert measure(modules, monkeyed, pictures, range(16), config) == figures
+    assert [one.config for one in answers] == [CONFIGS[name]() for name in (STEPWISE, CHUNKED)]
+
+
 def test_a_base_without_other_answers_is_what_it_was_before_there_were_any() -> None:
     assert "also" not in FEW.identity()
     assert replace(FEW, also=(CHUNKED,)).identity() == {**FEW.identity(), "also": (CHUNKED,)}
@@ -154,6 +170,7 @@ def test_a_reach_is_measured_over_four_steps_or_as_many_as_an_answer_has(monkeyp
             return SimpleNamespace(action=given[-1][0].action[:, :steps] + off)
 
         monkeypatch.setattr(one, "sample", a_centimetre_off)
+        monkeypatch.setattr(one, "at_temperature", lambda _, same=one: same)
     config = replace(FEW, policy=STEPWISE, also=(CHUNKED,))
     figures = measure(together(answers), answers, pictures, range(16), config)
     # each step is 1 cm beside the wanted one, in y alone

@@ -11,7 +11,7 @@ import torch
 from rlco.algos.gae import Rollout
 from rlco.core.policy import Observation
 from rlco.policies.exploration import Exploration
-from rlco.policies.pi.config import ValueFrom
+from rlco.policies.pi.config import ValueFrom, pi05_tiny
 from rlco.policies.pi.exploration import FlowExploration
 from rlco.rollout.collect import Experience
 from rlco.rollout.groups import GroupCollector
@@ -248,7 +248,9 @@ def test_clip_and_stop_follow_the_scale_of_the_log_probability(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"exploration": SDE_ONE, "entropy": 0.01}, "entropy must be 0 with flow-sde, whose noise is fixed, got 0.01"),
+        ({"entropy": float("nan")}, "RLConfig.entropy must be 0 or more and finite, got nan"),
+        ({"entropy": float("inf")}, "RLConfig.entropy must be 0 or more and finite, got inf"),
+        ({"entropy": -0.1}, "RLConfig.entropy must be 0 or more and finite, got -0.1"),
         ({"algo": "grpo", "group_size": 1}, "group_size must be 2 or more, got 1"),
         ({"algo": "grpo", "group_size": 3}, "num_envs must be a multiple of group_size 3 for grpo, got 4"),
         ({"kl_stop": 0.0}, "kl_stop must be above 0, got 0.0"),
@@ -257,3 +259,9 @@ def test_clip_and_stop_follow_the_scale_of_the_log_probability(
 def test_what_cannot_work_is_refused_when_the_configuration_is_made(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_the_entropy_of_a_fixed_noise_is_refused_once_the_policy_is_known() -> None:
+    asked = config(exploration=SDE_ONE, entropy=0.01)
+    with pytest.raises(ValueError, match=r"entropy must be 0 with flow-sde, whose noise is fixed, got 0\.01"):
+        asked.for_policy(pi05_tiny())

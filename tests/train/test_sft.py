@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
+from rlco.data.augment import RandomCrop
 from rlco.data.reader import Dataset
 from rlco.policies.adapters import LoraConfig
 from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.compute import ComputeConfig
 from rlco.train.log import read_metrics
 from rlco.train.sft import SFTConfig, SFTTrainer, run_sft
-from tests.train.samples import mixture, tiny, write_pair
+from tests.train.samples import mixture, small, tiny, write_pair
 
 Pair = tuple[Dataset, Dataset]
 
@@ -177,6 +178,37 @@ def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path
     ):
         run_sft(tiny(), poisoned, config(), folder=tmp_path, inputs={})
     assert (tmp_path / "nan-step000000.pt").exists()
+
+
+def test_what_a_policy_refuses_leaves_no_folder(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cropped, folder = config(crop_area=0.9), tmp_path / "run"
+    with pytest.raises(ValueError, match=r"crop_area is 0.9, but a policy of pi05 sees whole pictures"):
+        run_sft(tiny(), mixture(pair), cropped, folder=folder, inputs={})
+    # nor does what is known from the policy alone
+    monkeypatch.setattr(SFTConfig, "for_policy", lambda own, _: replace(own, trainable="all"))
+    with pytest.raises(ValueError, match="family pi05 sees whole pictures"):
+        run_sft(tiny(), mixture(pair), cropped, folder=folder, inputs={})
+    assert not folder.exists()
+
+
+def test_a_policy_that_was_trained_on_windows_is_trained_on_windows_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    areas = []
+
+    def remembered(crop: RandomCrop, image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        del generator
+        areas.append(crop.area)
+        return image
+
+    monkeypatch.setattr(RandomCrop, "__call__", remembered)
+    for given, asked, area in ((None, None, []), (0.8, None, [0.8]), (0.8, 0.5, [0.5]), (None, 0.9, [0.9])):
+        policy = small("openvla-oft-tiny")
+        if given is not None:
+            policy.crop_pictures(given)
+        SFTTrainer(policy, mixture(pair), config(crop_area=asked)).next_batch()
+        assert (areas, policy.crop_area) == (area, given if asked is None else asked)
+        areas.clear()
 
 
 def test_a_folder_of_another_run_is_refused(pair: Pair, tmp_path: Path) -> None:

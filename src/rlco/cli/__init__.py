@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -137,7 +138,7 @@ def one_line(box: str) -> str:
     """
     inside = [line.strip("│╭╮╰╯ ") for line in box.strip().splitlines()[1:]]
     text = " ".join(line for line in inside if line.strip("─-"))
-    return text.split("For full helptext")[0].removeprefix("Error parsing config: ").strip()
+    return re.sub(r"^Error parsing [\w.-]+: ", "", text.split("For full helptext")[0]).strip()
 
 
 def is_for_user(error: Exception) -> bool:

@@ -39,15 +39,17 @@ class Convert:
     """OpenVLA: which dataset's statistics are the policy's units; needed where there are several. To openvla: the name
     that they are written under, rlco by default."""
     gripper: Literal["open1-closed0", "open1-closed-1", "open0-closed1", "open-1-closed1"] | None = None
-    """OpenVLA: what the gripper's number means in the data that the source was trained on; open1-closed0, as in the
-    released model, by default."""
+    """OpenVLA: what the gripper's number means in the data that the source was trained on; what the source says by
+    default, else open1-closed0, as in the released model."""
     crop_area: float | None = None
     """OpenVLA: the source was trained on random crops of this share of the picture (0.9 upstream): it will see the
     centre of it."""
     head: Literal["autoregressive", "parallel"] | None = None
-    """OpenVLA: answer token after token, or with a chunk of --horizon steps in one pass; the former by default."""
+    """OpenVLA: answer token after token, or with a chunk of --horizon steps in one pass; the source's own by
+    default, else the former."""
     state_clip: float | None = None
-    """Cut normalised states to +- this (ours; not what was trained with); 0 takes the source's cut away."""
+    """Cut normalised states to +- this (ours; not what was trained with); 0 takes the source's cut away. Refused
+    where the policy reads no state, as released OpenVLA."""
     tokenizer: Path | None = None
     """PaliGemma's tokenizer.json (pi0, pi0.5) or Llama 2's (OpenVLA); the source's own by default."""
     prompt: Literal["pi05", "pi05_padded32", "plain", "openvla", "v01"] | None = None
@@ -149,7 +151,7 @@ def text_of(card: Card) -> str:
     lines: dict[str, Any] = {
         "parameters": f"{card.parameters:,}, of them {card.expert_parameters:,} in the expert",
         "sees": f"pictures of {card.image_px} x {card.image_px}; prompt '{card.prompt}' of {card.prompt_tokens} tokens",
-        "predicts": f"{card.horizon} control steps",
+        "predicts": f"{card.horizon} control step{'s' * (card.horizon > 1)}",
         "memory": f"inference {_size(card.inference_bytes)}, LoRA {_size(card.lora_bytes)}, expert only "
         f"{_size(card.expert_bytes)}, full training {_size(card.full_bytes)}; activations come on top",
         "weights": card.start,

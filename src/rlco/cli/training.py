@@ -12,6 +12,7 @@ import tyro
 from rlco.evals.report import percent
 from rlco.evals.suite import EvaluationSettings
 from rlco.recipes import stages
+from rlco.recipes.references import policy_config
 from rlco.recipes.stages import Demonstrations, Figures
 from rlco.train.pretrain import PretrainConfig
 from rlco.train.rl import RLConfig
@@ -99,8 +100,10 @@ class Eval:
     """Episodes on each initial state."""
     shift: str | None = None
     """Draw the initial states under a distribution shift; ``rlco tasks`` lists those of each task."""
-    image_size: int = 96
-    """Height and width of a picture [pixels]."""
+    temperature: float | None = None
+    """OpenVLA: draw tokens at it; 0 takes the likeliest. None: the policy's own (0.6 where nothing else was said)."""
+    image_size: int | None = None
+    """Height and width of a picture [pixels]. None: the policy's own."""
     num_envs: int = 8
     """Environments side by side; changes figures by rounding only."""
     device: str = "cpu"
@@ -115,11 +118,12 @@ class Eval:
             task=self.task,
             domain=self.domain,
             reality=self.reality,
-            image_size=self.image_size,
+            image_size=policy_config(self.policy).image_size if self.image_size is None else self.image_size,
             num_envs=self.num_envs,
             repeats=self.repeats,
             seed=self.seed,
             shift=self.shift,
+            temperature=self.temperature,
         )
         result = stages.evaluation(
             self.folder,

@@ -42,7 +42,7 @@ class EvaluatedPolicy(Protocol):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Shape (H, A) of one sample's initial noise."""
+        """Shape of the standard normal numbers that decide one sample."""
         ...
 
     def sample(
@@ -93,11 +93,15 @@ class EvaluationSettings:
     seed: int = 0
     shift: str | None = None
     """The task's distribution shift that the initial states are drawn under."""
+    temperature: float | None = None
+    """At which a policy that draws tokens draws them. None: the policy's own."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_envs", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"EvaluationSettings.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"EvaluationSettings.temperature must be 0 or more, finite, got {self.temperature}.")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -29,7 +29,8 @@ class LoraConfig:
 
     lora_tower: Tower | None = None
     """Where adapters go: the action expert, the language model, both, or every map that was published. None: expert for
-    pi0 and pi0.5, all for OpenVLA, which has no expert. Where none is upstream of the prefix, it is constant."""
+    pi0 and pi0.5, all for OpenVLA, which has no expert. The prefix is constant where none is upstream of it and the
+    size adds no grounding token, which learns in full."""
     lora_rank: int | None = None
     """None: 16 for pi0 and pi0.5, 32 for OpenVLA."""
     lora_alpha: float | None = None

@@ -22,7 +22,7 @@ _PI_START = "model.safetensors of openpi or lerobot, its statistics and PaliGemm
 _RELEASED = {
     "pi05-base": _PI_START,
     "pi0-base": _PI_START,
-    "openvla-7b": "folder of OpenVLA or of a fine-tune, which statistics (--unnorm-key) and Llama 2's tokenizer.json",
+    "openvla-7b": "folder of OpenVLA or of a fine-tune, its statistics (--unnorm-key) and Llama 2's tokenizer.json",
 }
 """Size -> what its released weights come as."""
 _ADAPTED = {"pi05": LoraConfig(lora_tower="both"), "pi0": LoraConfig(lora_tower="both"), "openvla": LoraConfig()}
@@ -65,7 +65,7 @@ def card(name: str) -> Card:
     policy = empty_policy(config, interface)
     total = sum(math.prod(shape) for shape in network_shapes(config).values())
     lora = config.lora(_ADAPTED[config.family])
-    maps = [policy.network.get_submodule(adapted) for adapted in policy._adapted_maps(lora)]
+    maps = [policy.network.get_submodule(adapted) for adapted in policy.adapted_maps(lora)]
     adapters = sum(lora.lora_rank * (each.in_features + each.out_features) for each in maps)
     policy.set_trainable("expert")
     expert = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)

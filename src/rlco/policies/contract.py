@@ -20,7 +20,9 @@ from rlco.policies.exploration import Exploration
 
 Trainable = Literal["all", "expert", "lora"]
 """all: everything. expert: what turns the encoded observation into actions (the action expert of pi0 and pi0.5, the
-language model of OpenVLA). lora: adapters beside frozen weights. The heads of reinforcement learning always learn."""
+language model of OpenVLA). lora: adapters beside frozen published weights; what a small size adds to them (grounding
+and state tokens) learns in full, and as such a token is upstream of the prefix, ``prefix_trains`` is then true. The
+heads of reinforcement learning always learn."""
 
 
 @runtime_checkable
@@ -59,6 +61,13 @@ class Preprocessor(Protocol):
 
     def require_fits(self, instructions: Iterable[str]) -> None:
         """Raise ``ValueError`` unless every instruction fits."""
+        ...
+
+    def prompt_tokens(self, instructions: Iterable[str]) -> int:
+        """Return how many tokens of a prompt, padding counted, the network reads at most; raises as ``require_fits``.
+
+        There is an instruction.
+        """
         ...
 
     def require_cameras(self, available: Iterable[str], *, source: str) -> None:
@@ -160,6 +169,18 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
     def clipped(self, action: Float[Tensor, "N A"]) -> Bool[Tensor, "N A"]:
         """Return which numbers of raw actions this policy cannot say, and is taught the nearest instead."""
 
+    def at_temperature(self, temperature: float) -> VlaPolicy[ConfigT, PrefixT]:
+        """Return a policy of the same weights that draws its answers at this temperature where it does not explore.
+
+        0 takes the likeliest. Raises ``ValueError`` where the family draws at none, or for a temperature below 0.
+        """
+        raise ValueError(f"A policy of family {self.config.family} draws at no temperature, got {temperature}.")
+
+    @property
+    def crop_area(self) -> float | None:
+        """Return what share of a picture it looks at, around its centre; None: it looks at the whole."""
+        return None
+
     def crop_pictures(self, area: float) -> None:
         """Look at the centre of pictures, of this share of them, from now on.
 
@@ -168,7 +189,7 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
         raise ValueError(f"A policy of family {self.config.family} sees whole pictures: no crop_area ({area}).")
 
     @abstractmethod
-    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+    def adapted_maps(self, lora: LoraConfig) -> list[str]:
         """Return the names of the network's linear maps that ``lora``, all of whose values are given, means."""
 
     @abstractmethod
@@ -182,7 +203,7 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
         """
         if part == "lora":
             given = self.config.lora(lora or LoraConfig())
-            add_adapters(self.network, given, maps=self._adapted_maps(given))
+            add_adapters(self.network, given, maps=self.adapted_maps(given))
         elif has_adapters(self):
             raise ValueError("This policy has adapters: save it (they are merged) and load it to train another part.")
         adapters = {id(p) for p in adapter_parameters(self.network)}

@@ -35,6 +35,11 @@ class Exploration:
         if "flow" in parts:
             self.flow.require_read()
 
+    def require_entropy_matters(self, weight: float, parts: Collection[str]) -> None:
+        """Raise ``ValueError`` where a ``weight`` of the entropy would have no effect on what reads ``parts``."""
+        if weight and "flow" in parts and not self.flow.learns_noise:
+            raise ValueError(f"entropy must be 0 with {self.flow.method}, whose noise is fixed, got {weight}.")
+
     def require_critic_is_read(self) -> None:
         """Raise ``ValueError`` where an option of the critic is given; there is none in GRPO."""
         usual = Exploration()

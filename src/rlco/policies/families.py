@@ -49,8 +49,10 @@ class Family:
     """Name and shape of what released files hold and no policy reads."""
     explores_by: tuple[str, ...]
     """Which parts of ``Exploration`` it reads."""
-    rehearsal: Callable[[Any, int], Rehearsal]
-    """Of a policy, and a number of cameras."""
+    takes: tuple[str, ...]
+    """Which optional ways to be used it has: crop_area (``crop_pictures``), temperature (``at_temperature``)."""
+    rehearsal: Callable[[Any, int, int], Rehearsal]
+    """Of a policy, a number of cameras and one of prompt tokens."""
 
 
 _PI = Family(
@@ -63,6 +65,7 @@ _PI = Family(
     published_name=published_name,
     carried=carried_shapes,
     explores_by=("flow", "value_from"),
+    takes=(),
     rehearsal=PiRehearsal,
 )
 _OPENVLA = Family(
@@ -75,6 +78,7 @@ _OPENVLA = Family(
     published_name=lambda name: name,
     carried=lambda _: {},
     explores_by=("tokens",),
+    takes=("crop_area", "temperature"),
     rehearsal=OpenVlaRehearsal,
 )
 FAMILIES: dict[str, Family] = {"pi05": _PI, "pi0": _PI, "openvla": _OPENVLA}

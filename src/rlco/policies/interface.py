@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 CONTROL_HZ = 5
 """The control rate at which policies act [Hz]."""
@@ -14,7 +14,9 @@ def require_control_hz(control_hz: int) -> None:
         raise ValueError(f"Interface.control_hz must be {CONTROL_HZ}, got {control_hz}.")
 
 
-def require_known_fields(found: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ``ValueError`` for a field of a checkpoint's interface that its family does not have."""
+def require_fields(found: Collection[str], known: Collection[str]) -> None:
+    """Raise ``ValueError`` unless a checkpoint's interface has each field of its family, and no other."""
     if unknown := set(found) - set(known):
         raise ValueError(f"stats.json has unknown fields: {', '.join(sorted(unknown))}.")
+    if missing := [name for name in known if name not in found]:
+        raise ValueError(f"stats.json lacks the fields: {', '.join(missing)}.")

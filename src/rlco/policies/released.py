@@ -83,6 +83,11 @@ class Released:
     """Write the files of a layout beside the weights, whose types and shapes are given by public name."""
 
 
+def depth_of(shapes: Mapping[str, Shape], prefix: str) -> int:
+    """Return how many layers, which are numbered behind ``prefix``, there are."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
+
+
 def clipped(codec: Codec, told: Told) -> Codec:
     """Return ``codec`` with the clip that the user says."""
     # 0 becomes None

@@ -17,20 +17,32 @@ def pi05(config: RunConfig) -> RunConfig:
 
 
 def openvla(config: RunConfig) -> RunConfig:
-    """Return the job for OpenVLA: a decision is one control step, so an experience takes more of them."""
+    """Return the job for OpenVLA: a decision lasts two control steps, so there are more, and they look further."""
     return replace(
         config,
         base="openvla-nano",
         real_only=SFTConfig(steps=250),
-        cotraining=SFTConfig(steps=500),
-        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, lr_warmup=20, decisions=32, epochs=1, sft_batch_size=64),
+        cotraining=SFTConfig(steps=400),
+        rl=RLConfig(
+            iterations=40,
+            decisions=24,
+            epochs=2,
+            minibatch=384,
+            discount=0.995,
+            lam=0.965,
+            beta=1.0,
+            lr=2e-4,
+            lr_warmup=20,
+            sft_batch_size=64,
+        ),
     )
 
 
 def openvla_oft(config: RunConfig) -> RunConfig:
     """Return the job for OpenVLA answering in chunks: a decision lasts four control steps, as pi05-nano's."""
     job = openvla(config)
-    return replace(job, base="openvla-oft-nano", rl=replace(job.rl, decisions=12, epochs=2))
+    rl = replace(job.rl, decisions=12, minibatch=256, discount=0.99, lam=0.95)
+    return replace(job, base="openvla-oft-nano", rl=rl)
 
 
 BUDGETS: dict[str, Callable[[RunConfig], RunConfig]] = {

@@ -13,7 +13,8 @@ from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import CLIPS
 from rlco.evals.video import Film, film, side_by_side
 from rlco.recipes.config import RunConfig
-from rlco.recipes.stages import EVALUATION_PREFIX, POLICY, RESULT, open_policy
+from rlco.recipes.references import POLICY, open_policy
+from rlco.recipes.stages import EVALUATION_PREFIX, RESULT
 from rlco.tasks import task
 from rlco.worlds.make import make_world
 

@@ -25,7 +25,8 @@ from rlco.evals.report_data import CONFIG, EVALUATIONS, TIMINGS, read_json, read
 from rlco.recipes import stages
 from rlco.recipes.config import RunConfig
 from rlco.recipes.films import film_methods
-from rlco.recipes.stages import POLICY, Demonstrations
+from rlco.recipes.references import POLICY, require_kind
+from rlco.recipes.stages import Demonstrations
 
 T = TypeVar("T")
 REPORT = "report.html"
@@ -66,7 +67,7 @@ class Run:
 
 def run_recipe(config: RunConfig, folder: Path) -> Path:
     """Run every stage that is not finished yet; return the report's path."""
-    stages.require_kind(config.base, family=config.family, horizon=config.horizon)
+    require_kind(config.base, family=config.family, horizon=config.horizon)
     require_writable(folder)
     run = Run(folder=folder, config=config)
     with exclusive(folder):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -22,21 +20,11 @@ from rlco.data.mixture import Mixture, require_alpha
 from rlco.data.reader import Dataset
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.suite import EvaluationSettings, evaluate
-from rlco.policies.checkpoint import (
-    CONFIG,
-    MODEL,
-    STATS,
-    base_folder,
-    base_policy,
-    load_policy,
-    read_description,
-    read_object,
-    save_policy,
-)
-from rlco.policies.contract import AnyPolicy
-from rlco.policies.families import BASE_OF, CONFIGS, PolicyConfig, new_policy
+from rlco.policies.checkpoint import save_policy
+from rlco.policies.contract import AnyPolicy, Preprocessor
+from rlco.policies.families import PolicyConfig
 from rlco.policies.interface import CONTROL_HZ
-from rlco.policies.tokenizer_file import TOKENIZER_FILE
+from rlco.recipes.references import POLICY, open_policy, policy_config, policy_preprocessor, weights_fingerprint
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.tasks import task
@@ -44,15 +32,13 @@ from rlco.train.clipping import clipped_line, clipped_shares
 from rlco.train.compute import identity, require_device
 from rlco.train.fits import require_fits
 from rlco.train.memory import Load
-from rlco.train.pretrain import BASE_CODEC, PretrainConfig, run_pretrain
+from rlco.train.pretrain import PretrainConfig, run_pretrain
 from rlco.train.real_term import RealTerm
 from rlco.train.rl import RLConfig, StageTwo, run_rl
 from rlco.train.sft import SFTConfig, run_sft
 from rlco.worlds.make import make_world
 from rlco.worlds.world import World
 
-POLICY = "policy"
-"""Sub-folder of a training stage: the checkpoint it ends with."""
 RESULT = "result.json"
 """The file of an evaluation."""
 PROBED_STARTS = 100
@@ -60,9 +46,7 @@ PROBED_STARTS = 100
 EVALUATION_PREFIX = "eval"
 """Names the fixed list of initial states that every method is evaluated on."""
 
-UNTRAINED = "untrained:"
-"""Prefix of a reference to a policy with random weights."""
-
+_YOUNGER_SETTINGS = (("shift", None), ("temperature", None))
 Figures = dict[str, Any]
 
 
@@ -114,88 +98,29 @@ def _opened(folder: Path) -> Dataset:
     return Dataset.open(folder, control_hz=CONTROL_HZ)
 
 
-def open_policy(reference: str | Path) -> AnyPolicy:
-    """Return the policy of a checkpoint folder or a training stage's folder, a shipped base by name, or new weights.
+def data_prompt_tokens(policy: Preprocessor, datasets: Sequence[Dataset]) -> int:
+    """Return the tokens of the longest prompt.
 
-    ``untrained:openvla-tiny`` is the last: random weights, for tests and for training from scratch.
+    Raises ``ValueError`` in one line where the policy cannot be trained on a dataset: before anything is decoded.
     """
-    text = str(reference)
-    if text.startswith(UNTRAINED):
-        return new_policy(text.removeprefix(UNTRAINED), BASE_CODEC, seed=0)
-    folder = policy_folder(reference)
-    return base_policy(text) if folder is None else load_policy(folder)
-
-
-def policy_folder(reference: str | Path) -> Path | None:
-    """Return the checkpoint folder that ``reference`` means, or None where it is the name of a base."""
-    path = Path(reference)
-    if (path / POLICY).is_dir():
-        return path / POLICY
-    return path if path.is_dir() or len(path.parts) > 1 else None
-
-
-def policy_config(reference: str | Path) -> PolicyConfig:
-    """Return the sizes of a policy; no weights are read or made."""
-    text = str(reference)
-    if (name := text.removeprefix(UNTRAINED)) != text and name in CONFIGS:
-        return CONFIGS[name]()
-    folder = checkpoint_folder(reference)
-    return CONFIGS[text]() if answers_otherwise(reference) else read_description(folder)[0]
-
-
-def checkpoint_folder(reference: str | Path) -> Path:
-    """Return the folder that a policy is read from. Raises as ``open_policy`` where there is none."""
-    folder = policy_folder(reference) or base_folder(str(reference))
-    if folder is None or not (folder / MODEL).is_file():
-        open_policy(reference)  # says what is missing
-    assert folder is not None
-    return folder
-
-
-def answers_otherwise(reference: str | Path) -> bool:
-    """Return whether it is the name of a base whose folder describes another: the weights are shared."""
-    return policy_folder(reference) is None and str(reference) in BASE_OF
-
-
-def weights_fingerprint(reference: str | Path) -> str:
-    """Return 16 hex digits of the weights and of how they are used; untrained ones are named by their reference.
-
-    The same weights with another prompt, other units or another way to answer are another policy; where they come from
-    does not count.
-    """
-    if str(reference).startswith(UNTRAINED):
-        return str(reference)
-    folder = checkpoint_folder(reference)
-    with (folder / MODEL).open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256")
-    config = policy_config(reference).to_json() if answers_otherwise(reference) else read_object(folder / CONFIG)
-    told = config, {**read_object(folder / STATS), "provenance": None}
-    digest.update(json.dumps(told, sort_keys=True).encode())
-    if (folder / TOKENIZER_FILE).is_file():
-        digest.update((folder / TOKENIZER_FILE).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def require_kind(reference: str | Path, *, family: str | None, horizon: int | None) -> None:
-    """Raise ``ValueError`` if a policy is of another family or action horizon than is wanted; None: any."""
-    config = policy_config(reference)
-    for name, wanted, found in (("family", family, config.family), ("horizon", horizon, config.horizon)):
-        if wanted is not None and wanted != found:
-            raise ValueError(f"The policy '{reference}' has {name} {found}, the recipe wants {wanted}.")
-
-
-def require_data_fits(policy: AnyPolicy, datasets: Sequence[Dataset]) -> None:
-    """Raise ``ValueError`` in one line where the policy cannot be trained on a dataset: before anything is decoded."""
+    most = 0
     for dataset in datasets:
-        # a dataset in our form has this camera only
-        policy.preprocessor.require_cameras([FRONT], source=f"the dataset '{dataset.folder}'")
-        policy.preprocessor.require_fits(episode.task for episode in dataset.episodes)
+        source = f"the dataset '{dataset.folder}'"
+        policy.require_cameras([FRONT], source=source)  # a dataset in our form has this camera only
+        try:
+            most = max(most, policy.prompt_tokens(episode.task for episode in dataset.episodes))
+        except ValueError as error:
+            raise ValueError(f"In {source}: {error}") from error
+    return most
 
 
-def require_world_fits(policy: AnyPolicy, states: Sequence[InitialState]) -> None:
-    """Raise ``ValueError`` in one line where the policy cannot act in a world: before the world is started."""
-    policy.preprocessor.require_cameras([FRONT], source="the world")
-    policy.preprocessor.require_fits(state.instruction for state in states)
+def world_prompt_tokens(policy: Preprocessor, states: Sequence[InitialState]) -> int:
+    """Return the tokens of the longest prompt.
+
+    Raises ``ValueError`` in one line where the policy cannot act in a world: before the world is started.
+    """
+    policy.require_cameras([FRONT], source="the world")
+    return policy.prompt_tokens(state.instruction for state in states)
 
 
 def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig) -> Figures:
@@ -206,14 +131,14 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
         "start": weights_fingerprint(start),
         "datasets": [d.fingerprint for d in datasets],
         "weights": weights,
-        "config": identity(config),
+        "config": identity(config, policy_config(start)),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
-    require_fits("sft", sft_load(policy_config(start), config))
+    prompt_tokens = data_prompt_tokens(policy_preprocessor(start), datasets)
+    require_fits("sft", sft_load(policy_config(start), config, prompt_tokens))
     policy = open_policy(start)
-    require_data_fits(policy, datasets)
     mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
     clipped = clipped_shares(policy, [d.action for d in datasets], weights)
     if line := clipped_line(clipped):
@@ -224,13 +149,14 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 
-def sft_load(policy: PolicyConfig, config: SFTConfig) -> Load:
+def sft_load(policy: PolicyConfig, config: SFTConfig, prompt_tokens: int) -> Load:
     """Return what a step of supervised training computes and keeps."""
     return Load(
         policy=policy,
         trainable=config.part,
         compute=config.compute,
         samples=config.batch_size,
+        prompt_tokens=prompt_tokens,
         ema=config.ema > 0,
     )
 
@@ -245,16 +171,19 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
         "task": task(task_name).name,
-        "config": identity(config),
+        "config": identity(config, policy_config(start)),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
     require_whole_episodes(task_name, policy_config(start), config)
-    require_fits("rl", rl_load(policy_config(start), dataset, config))
+    preprocessor, most = policy_preprocessor(start), 0
+    if dataset is not None:
+        most = data_prompt_tokens(preprocessor, [dataset])
+    starts = task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt")
+    most = max(most, world_prompt_tokens(preprocessor, starts))
+    require_fits("rl", rl_load(policy_config(start), dataset, config, most))
     policy = open_policy(start)
-    require_data_fits(policy, [dataset] if dataset else [])
-    require_world_fits(policy, task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt"))
     config.prepare(policy)
     with make_world(
         task_name,
@@ -283,7 +212,7 @@ def require_whole_episodes(task_name: str, policy: PolicyConfig, config: RLConfi
         )
 
 
-def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig) -> Load:
+def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig, prompt_tokens: int) -> Load:
     """Return what an update of Stage II computes and what the stage keeps."""
     return Load(
         policy=policy,
@@ -295,6 +224,7 @@ def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig) -> Loa
         envs=config.num_envs,
         experience=config.num_envs * config.decisions,
         real_frames=len(real.action) if real is not None else 0,
+        prompt_tokens=prompt_tokens,
         ema=config.ema > 0,
     )
 
@@ -332,15 +262,17 @@ def evaluation(
     inputs = {
         "policy": weights_fingerprint(policy),
         "name": name,
-        # an evaluation without shift keeps the identity that it had before there were any
-        "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs" and (k, v) != ("shift", None)},
+        # an evaluation without shift or temperature keeps the identity that it had before there were any
+        "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs" and (k, v) not in _YOUNGER_SETTINGS},
         "num_states": num_states,
     }
     if finished(folder, inputs=inputs) is not None:
         return EvaluationResult.load(folder / RESULT)
     states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX, shift=settings.shift)
+    world_prompt_tokens(policy_preprocessor(policy), states)
     opened = open_policy(policy)
-    require_world_fits(opened, states)
+    if settings.temperature is not None:
+        opened = opened.at_temperature(settings.temperature)
     opened.to(device).eval()
     total = num_states * settings.repeats
     with progress(f"eval {name} in the {settings.domain}", total=total, unit="episode") as bar:

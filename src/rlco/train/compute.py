@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from rlco.policies.adapters import LoraConfig
+from rlco.policies.adapters import LoraConfig, has_adapters
 from rlco.policies.contract import AnyPolicy, Trainable
-from rlco.policies.exploration import Exploration
-from rlco.policies.families import PolicyConfig
+from rlco.policies.families import PolicyConfig, family
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "bfloat16"]
-_YOUNGER = {"lora_init": "kaiming", "crop_area": None, "value_huber": 1.0, "tokens": asdict(Exploration().tokens)}
-"""Options that the first records of runs do not have, with the value by which they change nothing there."""
+_YOUNGER = {"lora_init": "kaiming", "crop_area": None, "value_huber": 1.0}
+"""Options that the first records of runs do not have, with the value by which they change nothing there: what it was
+then, whatever the default is now."""
+_EXPLORED = {"flow": "exploration"}
+"""Part of an exploration -> its name in records, where that is another."""
 _MAY_CHANGE = ("device", "gradient_checkpointing", "compile", "prefix_cache_gb")
 
 
@@ -50,12 +52,17 @@ class ComputeConfig:
         """Return the budget of one cache in bytes."""
         return int(self.prefix_cache_gb * 1e9)
 
-    def for_policy(self, policy: PolicyConfig) -> ComputeConfig:
+    def for_policy(self, policy: PolicyConfig, trainable: Trainable) -> ComputeConfig:
         """Return the same with the policy's own adapters where None stands for them.
 
-        Raises ``ValueError`` for a tower that the policy has not.
+        Raises ``ValueError`` for a tower that the policy has not, or an option of adapters where none are trained.
         """
-        return replace(self, lora=policy.lora(self.lora))
+        own = policy.lora(self.lora)
+        usual = policy.lora(LoraConfig())
+        if trainable != "lora" and own != usual:
+            name = next(f.name for f in fields(own) if getattr(own, f.name) != getattr(usual, f.name))
+            raise ValueError(f"{name} is {getattr(own, name)}, but --trainable {trainable} has no adapters: give lora.")
+        return replace(self, lora=own)
 
     def prepare(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Bring ``policy`` to its device and into its form, once, before an optimiser is made."""
@@ -66,8 +73,11 @@ class ComputeConfig:
 
     def require_prepared(self, policy: AnyPolicy, trainable: Trainable) -> None:
         """Raise ``ValueError`` for a policy that is not in the form of ``prepare``: another part of it would learn."""
-        is_low = policy.layer_dtype == torch.bfloat16
-        if is_low != (self.precision == "bfloat16") or (policy.prefix_trains and trainable == "expert"):
+        has_precision = (policy.layer_dtype == torch.bfloat16) == (self.precision == "bfloat16")
+        has_part = has_adapters(policy) == (trainable == "lora")
+        if trainable != "lora":  # whether its prefix learns depends on where the adapters are
+            has_part = has_part and policy.prefix_trains == (trainable == "all")
+        if not (has_precision and has_part):
             raise ValueError(
                 f"The policy is not set up to train '{trainable}' in {self.precision}: call "
                 "config.prepare(policy) first."
@@ -81,18 +91,19 @@ class ComputeConfig:
         policy.network.set_recompute(recompute=self.gradient_checkpointing)
 
 
-def identity(config: DataclassInstance) -> dict[str, Any]:
-    """Return the values of a stage's configuration that decide what is learnt, as plain values.
+def identity(config: DataclassInstance, policy: PolicyConfig) -> dict[str, Any]:
+    """Return the values of a stage's configuration that decide what ``policy`` learns, as plain values.
 
     The others may change when a stage goes on: where it runs, what is computed again, what is kept in memory, how often
-    it is saved. An option that is younger than the records of runs is left out where it changes nothing.
+    it is saved. An option that is younger than the records of runs is left out where it changes nothing, and so is how
+    other families explore.
     """
     values = {name: value for name, value in asdict(config).items() if name != "save_every"}
     compute = {name: value for name, value in values["compute"].items() if name not in _MAY_CHANGE}
     compute["lora"] = _without_younger(compute["lora"])
     if "exploration" in values:
         explored = values.pop("exploration")
-        values |= {"exploration": explored.pop("flow"), **explored}
+        values |= {_EXPLORED.get(part, part): explored[part] for part in family(policy.family).explores_by}
     return _without_younger({**values, "compute": compute})
 
 

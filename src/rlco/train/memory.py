@@ -51,6 +51,8 @@ class Load:
     exploration: Exploration | None = None
     """Stage II: how chunks are drawn; None: as the policy's own configuration says."""
     cameras: int = 1
+    prompt_tokens: int | None = None
+    """Of the longest prompt that is read; None: of the longest that the policy takes."""
     ema: bool = False
 
 
@@ -142,7 +144,8 @@ def needs(load: Load) -> Needs:
     """Return what ``load`` takes, without taking it."""
     with _abstract_policy(load) as policy:
         tensors = [*policy.parameters(), *policy.buffers()]
-        rehearsal = family(load.policy.family).rehearsal(policy, load.cameras)
+        prompt_tokens = load.prompt_tokens or load.policy.prompt_length
+        rehearsal = family(load.policy.family).rehearsal(policy, load.cameras, prompt_tokens)
         with torch.no_grad():
             prefix = rehearsal.encode(1)
         one = prefix_bytes(prefix)

@@ -27,7 +27,7 @@ from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
 from rlco.policies.contract import AnyPolicy
-from rlco.policies.families import CONFIGS, new_policy
+from rlco.policies.families import CONFIGS, family, new_policy
 from rlco.policies.grounding import CELL
 from rlco.train.captions import PLACE_HALF_M, caption_batch
 from rlco.train.checkpoints import (
@@ -84,6 +84,9 @@ class PretrainConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"PretrainConfig.{name} must be above 0, got {getattr(self, name)}.")
+        names = (self.policy, *self.also)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"PretrainConfig.also must not repeat a policy, got {', '.join(twice)} twice.")
 
     def identity(self) -> dict[str, Any]:
         """Return the values that decide what is learnt; a base made before there were others ``also`` keeps its own."""
@@ -201,9 +204,10 @@ def measure(
     """Return median errors on looks that were not trained on [cm].
 
     Of the named thing's place (and its 90th percentile); and of each answer's reach, the sum of its first four control
-    steps or of all that it has, beside how far the reach goes in them. Those of ``config.also`` end in their name.
+    steps or of all that it has, beside how far the reach goes in them. Those of ``config.also`` end in their name. What
+    an answer says does not depend on those beside it: each has its own noise, and tokens are the likeliest.
     """
-    rng, generator = numpy_generator(config.seed, "held-out"), torch.Generator().manual_seed(0)
+    rng = numpy_generator(config.seed, "held-out")
     batch, labels = caption_batch(pictures, np.array(rows), horizon=max(one.horizon for one in answers), rng=rng)
     with torch.no_grad():
         features = answers[0].place_features(answers[0].encode(batch.observation))
@@ -212,8 +216,10 @@ def measure(
     figures = {"held_out/place_cm": flat.median(), "held_out/place_p90_cm": flat.quantile(0.9)}
     reach = ~batch.is_pad[:, 0]
     for one, ending in zip(answers, ("", *(f"_{name}" for name in config.also)), strict=True):
+        likeliest = one.at_temperature(0.0) if "temperature" in family(one.config.family).takes else one
         with torch.no_grad():
-            action = one.sample(batch.observation, explore=False, generator=generator).action
+            generator = torch.Generator().manual_seed(0)
+            action = likeliest.sample(batch.observation, explore=False, generator=generator).action
         wanted = batch.action[reach][:, : min(REACH_STEPS, one.horizon), :3].sum(1)
         reached = action[reach][:, :REACH_STEPS, :3].sum(1)
         figures[f"held_out/reach{ending}_cm"] = (reached - wanted).norm(dim=1).median()

@@ -268,7 +268,7 @@ def run_rl(
     Returns the last figures. Raises ``NonFiniteLossError``.
     """
     config = stage.config
-    claim_folder(folder, {**identity(config), "inputs": inputs})
+    claim_folder(folder, {**identity(config, stage.policy.config), "inputs": inputs})
     resume(stage, folder)
     figures = last_figures(folder, step=stage.iteration)
     with MetricsLog(folder, resume_step=stage.iteration) as log:

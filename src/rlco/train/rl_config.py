@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -63,7 +64,7 @@ class RLConfig:
     """Discount once a decision, or once for every control step that it lasted."""
     lam: float = 0.95
     entropy: float = 0.0
-    """Weight of the exploration's entropy, where its deviation is learned."""
+    """Weight of the entropy: of the tokens' distributions, or of a flow's steps where their deviation is learned."""
     lr: float = 1e-4
     lr_warmup: int = 0
     """Updates in which the policy's rate rises to ``lr``: Adam's first steps are as long as its rate everywhere."""
@@ -95,6 +96,7 @@ class RLConfig:
         if self.ema:
             require_decay("RLConfig.ema", self.ema)
         _require(self, "lr_warmup", "0 or more", self.lr_warmup >= 0)
+        _require(self, "entropy", "0 or more and finite", self.entropy >= 0 and math.isfinite(self.entropy))
         for name in _POSITIVE:
             _require(self, name, "above 0", getattr(self, name) > 0)
         for name in ("discount", "lam"):
@@ -107,11 +109,14 @@ class RLConfig:
     def for_policy(self, policy: PolicyConfig) -> RLConfig:
         """Return the same with the values that are the policy's where None stands for them.
 
-        Raises ``ValueError`` where an option is given that the policy does not read, or adapters where it has no place.
+        Raises ``ValueError`` where an option is given that the policy does not read, or adapters where it has no place
+        for them or they are not trained.
         """
-        self.exploration.require_read(family(policy.family).explores_by, family=policy.family)
+        parts = family(policy.family).explores_by
+        self.exploration.require_read(parts, family=policy.family)
+        self.exploration.require_entropy_matters(self.entropy, parts)
         part = self.trainable or ("lora" if policy.is_large else "expert")
-        return replace(self, trainable=part, compute=self.compute.for_policy(policy))
+        return replace(self, trainable=part, compute=self.compute.for_policy(policy, part))
 
     @property
     def part(self) -> Trainable:
@@ -162,8 +167,6 @@ class RLConfig:
 
 def _require_sense(config: RLConfig) -> None:
     """Refuse what would have no effect or could not run."""
-    if config.entropy and not config.exploration.flow.learns_noise:
-        raise ValueError(f"RLConfig.entropy must be 0 with flow-sde, whose noise is fixed, got {config.entropy}.")
     if config.algo == "grpo":
         config.exploration.require_critic_is_read()
         _require(config, "group_size", "2 or more", config.group_size >= 2)

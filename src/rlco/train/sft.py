@@ -15,7 +15,7 @@ from rlco.core.rng import seed_of
 from rlco.data.augment import ColourJitter, RandomCrop, require_area
 from rlco.data.mixture import Mixture
 from rlco.policies.contract import AnyPolicy, Trainable
-from rlco.policies.families import PolicyConfig
+from rlco.policies.families import PolicyConfig, family
 from rlco.train.checkpoints import (
     claim_folder,
     dumping_non_finite,
@@ -55,7 +55,8 @@ class SFTConfig:
     clip_grad: float = 1.0
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     crop_area: float | None = None
-    """Train on random crops of this share of the picture (0.9 is usual); from then on the policy sees its centre."""
+    """Train on random crops of this share of the picture (0.9 is usual); from then on the policy sees its centre. None:
+    as the policy was trained so far."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     save_every: int = 200
     log_every: int = 10
@@ -80,10 +81,13 @@ class SFTConfig:
     def for_policy(self, policy: PolicyConfig) -> SFTConfig:
         """Return the same with the values that are the policy's where None stands for them.
 
-        Raises ``ValueError`` for adapters where the policy has no place for them.
+        Raises ``ValueError`` for adapters where the policy has no place for them or they are not trained, and for crops
+        where it sees whole pictures.
         """
+        if self.crop_area is not None and "crop_area" not in family(policy.family).takes:
+            raise ValueError(f"crop_area is {self.crop_area}, but a policy of {policy.family} sees whole pictures.")
         part = self.trainable or ("lora" if policy.is_large else "all")
-        return replace(self, trainable=part, compute=self.compute.for_policy(policy))
+        return replace(self, trainable=part, compute=self.compute.for_policy(policy, part))
 
     @property
     def part(self) -> Trainable:
@@ -122,10 +126,10 @@ class SFTTrainer:
 
     def next_batch(self) -> Batch:
         """Draw and augment a batch."""
-        batch, config = self.mixture.next_batch(), self.config
-        crop = None if config.crop_area is None else RandomCrop(area=config.crop_area)
+        batch, area = self.mixture.next_batch(), self.policy.crop_area
+        crop = None if area is None else RandomCrop(area=area)
         image = batch.observation.image
-        for change in (config.jitter, crop):
+        for change in (self.config.jitter, crop):
             image = image if change is None else change(image, generator=self.generator)
         return replace(batch, observation=replace(batch.observation, image=image))
 
@@ -194,9 +198,9 @@ def run_sft(
     32-bit weights at the end: save the policy, and load it to use it.
     """
     config = config.for_policy(policy.config)
-    claim_folder(folder, {**identity(config), "inputs": inputs})
     policy.train()
-    trainer = SFTTrainer(policy, mixture, config)
+    trainer = SFTTrainer(policy, mixture, config)  # before the folder is claimed: it may refuse
+    claim_folder(folder, {**identity(config, policy.config), "inputs": inputs})
     resume(trainer, folder)
     figures = last_figures(folder, step=trainer.step)
     with MetricsLog(folder, resume_step=trainer.step) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,10 @@ TOWERS: dict[Tower, str] = {
     "all": r"(vision_backbone|projector|language_model)\..*",
 }
 """Where adapters can be: see ``LoraConfig.pattern``. ``all`` has the output map and both vision towers too."""
+
+_POSITIVE = ("image_size", "patch_size", "width", "mlp", "depth", "heads", "kv_heads", "head_dim", "prompt_length")
+_LEAST = dict.fromkeys((*_POSITIVE, "horizon", "hold"), 1) | {"registers": 0, "grounding_heads": 0}
+"""Field -> the least that it can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,15 +65,19 @@ class OpenVlaConfig:
     horizon: int = 1
     executed: int = 1
     hold: int = 1
-    """Control steps that each action is held for: its tokens say the mean of so many demonstrated ones. Published: 1."""
+    """Control steps that each action is held for: its tokens say the mean of so many demonstrated ones. 1 is the
+    published way. ``horizon`` and ``executed`` count control steps all the same."""
     head: Head = "autoregressive"
     family: Family = "openvla"
     proprio: bool = False
     """One more token that reads the normalised state (OpenVLA-OFT's proprio projector); not in released OpenVLA."""
     grounding_heads: int = 0
     """Language-queried spatial-softmax heads that make one more token; 0 is the published architecture."""
+    eval_temperature: float = 0.6
+    """Tokens are drawn at it where nothing is explored (RL4VLA's). 0 takes the likeliest, as OpenVLA is deployed: such
+    a policy, which remembers nothing, can stand still for ever."""
     exploration: TokenExploration = field(default_factory=TokenExploration)
-    """How actions are drawn, and what the critic reads."""
+    """How actions are drawn in reinforcement learning, and what the critic reads."""
 
     def __post_init__(self) -> None:
         for name, known in (("family", get_args(Family)), ("head", get_args(Head))):
@@ -78,21 +87,27 @@ class OpenVlaConfig:
                 )
         self._require_sizes()
         self._require_divisible()
+        if not (math.isfinite(self.eval_temperature) and self.eval_temperature >= 0):
+            raise ValueError(f"OpenVlaConfig.eval_temperature must be 0 or more, finite, got {self.eval_temperature}.")
         if not 1 <= self.executed <= self.horizon:
             raise ValueError(f"OpenVlaConfig.executed must be in [1, {self.horizon}], got {self.executed}.")
         if self.head == "autoregressive" and self.horizon != self.hold:
             raise ValueError(
-                f"OpenVlaConfig.horizon must be hold, {self.hold}, with the autoregressive head, got {self.horizon}: "
-                "chunks are the parallel head's."
+                f"OpenVlaConfig.horizon must be {self.hold}, as hold is, with the autoregressive head, got "
+                f"{self.horizon}: chunks are the parallel head's."
             )
 
     def _require_sizes(self) -> None:
-        for name in ("depth", "heads", "kv_heads", "patch_size", "horizon", "hold", "prompt_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"OpenVlaConfig.{name} must be 1 or more, got {getattr(self, name)}.")
-        for name in ("dino", "siglip"):
-            if getattr(self, name).depth < 2:
-                raise ValueError(f"OpenVlaConfig.{name}.depth must be 2 or more: features leave before the last block.")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"OpenVlaConfig.{name} must be {least} or more, got {getattr(self, name)}.")
+        for tower, size in (("dino", self.dino), ("siglip", self.siglip)):
+            if size.depth < 2:
+                raise ValueError(
+                    f"OpenVlaConfig.{tower}.depth must be 2 or more: features leave before the last block."
+                )
+            if min(size.width, size.mlp, size.heads) < 1:
+                raise ValueError(f"OpenVlaConfig.{tower} must have width, mlp and heads of 1 or more, got {size}.")
         if not BINS < self.text_vocabulary <= self.vocabulary:
             raise ValueError(
                 f"OpenVlaConfig.text_vocabulary must be above {BINS} and at most vocabulary {self.vocabulary}, got "
@@ -107,10 +122,12 @@ class OpenVlaConfig:
             ("image_size", self.image_size, "patch_size", self.patch_size),
             ("horizon", self.horizon, "hold", self.hold),
             ("executed", self.executed, "hold", self.hold),
-            ("head_dim", self.head_dim, "two halves", 2),
         ):
             if number % divisor:
                 raise ValueError(f"OpenVlaConfig.{name} must be a multiple of {of} {divisor}, got {number}.")
+        for name in ("head_dim", "width"):  # positions and numbers are coded by sines and cosines, half each
+            if getattr(self, name) % 2:
+                raise ValueError(f"OpenVlaConfig.{name} must be even, got {getattr(self, name)}.")
 
     @property
     def patches(self) -> int:
@@ -157,7 +174,7 @@ class OpenVlaConfig:
 
 
 def openvla_nano() -> OpenVlaConfig:
-    """About 1.5 million parameters: trains on two CPU cores."""
+    """About 1.6 million parameters: trains on two CPU cores."""
     tower = TowerSize(width=64, mlp=192, depth=3, heads=4)
     return OpenVlaConfig(
         image_size=96,
@@ -174,6 +191,9 @@ def openvla_nano() -> OpenVlaConfig:
         text_vocabulary=768,
         vocabulary=768,
         prompt_length=16,
+        hold=2,
+        horizon=2,
+        executed=2,
         proprio=True,
         grounding_heads=16,
     )
@@ -181,7 +201,7 @@ def openvla_nano() -> OpenVlaConfig:
 
 def openvla_oft_nano() -> OpenVlaConfig:
     """``openvla_nano`` answering with a chunk in one pass: the same weights."""
-    return replace(openvla_nano(), head="parallel", horizon=8, executed=4)
+    return replace(openvla_nano(), head="parallel", hold=1, horizon=8, executed=4)
 
 
 def openvla_tiny() -> OpenVlaConfig:

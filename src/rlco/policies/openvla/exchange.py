@@ -9,6 +9,7 @@ from typing import get_args
 
 from rlco.core.errors import unknown_name
 from rlco.core.policy import FRONT
+from rlco.data.normalise import Codec
 from rlco.policies.checkpoint import CONFIG, read_object
 from rlco.policies.openvla.config import Head, OpenVlaConfig
 from rlco.policies.openvla.interface import SLOT, Interface
@@ -26,11 +27,18 @@ from rlco.policies.tensor_files import Entry, Shape, Tensors
 from rlco.policies.tokenizer_file import TOKENIZER_FILE
 
 _PREFIXES = {"openvla": ""}
+_OTHER_PARTS = tuple(
+    f"{part}--*" for part in ("action_head", "noisy_action_projector", "proprio_projector", "vision_backbone")
+)
+"""Files of OpenVLA-OFT: continuous actions, the state, and pictures that are read together with words."""
+CROP_AREA = 0.9
+"""OpenVLA's programs see the centre of pictures, this share of their area, or all of it."""
 _DTYPES = {"BF16": "bfloat16", "F16": "float16"}
 
 
 def describe(folder: Path, shapes: Mapping[str, Shape], told: Told) -> Described:
     """Return the description of a released checkpoint: sizes from the shapes, the rest from its files and the user."""
+    _require_no_other_parts(folder)
     require_gamma_renamed(shapes, source=str(folder))
     require_same_pictures(folder)
     values = read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
@@ -40,7 +48,7 @@ def describe(folder: Path, shapes: Mapping[str, Shape], told: Told) -> Described
         raise ValueError(f"'{folder}' has no {TOKENIZER_FILE}: give Llama 2's (--tokenizer FILE).")
     found = find_codec(told.stats or folder, key=told.unnorm_key, gripper=told.gripper)
     interface = Interface(
-        codec=clipped(found.codec, told),
+        codec=_clipped(found.codec, told, config, folder),
         prompt=told.prompt or "openvla",
         tokenizer=FileTokenizer.open(tokenizer),
         camera=_camera(told, FRONT),
@@ -60,13 +68,14 @@ def adjust(side: Path, found: Described, told: Told, to: str) -> Described:
         interface, notes = replace(interface, codec=codec), _notes(read)
     changed = replace(
         interface,
-        codec=clipped(interface.codec, told),
+        codec=_clipped(interface.codec, told, found.config, side),
         prompt=told.prompt or interface.prompt,
         tokenizer=interface.tokenizer if told.tokenizer is None else FileTokenizer.open(told.tokenizer),
         camera=_camera(told, interface.camera),
         crop_area=interface.crop_area if told.crop_area is None else told.crop_area,
     )
-    return _checked(Described(config=_answering(found.config, told), interface=changed, notes=notes | _sees(changed)))
+    notes |= _sees(changed, to=to)
+    return _checked(Described(config=_answering(found.config, told), interface=changed, notes=notes))
 
 
 def names(file: Tensors, found: Mapping[str, str]) -> dict[str, str]:
@@ -78,10 +87,20 @@ def names(file: Tensors, found: Mapping[str, str]) -> dict[str, str]:
 def require_kept(to: str, folder: Path, found: Described) -> None:
     """Raise ``ValueError`` for what the released layout does not say."""
     config, interface = found.config, found.interface
-    added = {"grounding token": config.grounding_heads, "token of the state": config.proprio}
+    added = {
+        "grounding token": config.grounding_heads,
+        "token of the state": config.proprio,
+        f"{config.head} head": config.head != "autoregressive",
+        f"hold of {config.hold} control steps": config.hold > 1,
+    }
     if more := [name for name, is_there in added.items() if is_there]:
         raise ValueError(
             f"'{folder}' has a {' and a '.join(more)}, which {to} has no place for: it stays in the layout rlco."
+        )
+    if interface.crop_area not in (None, CROP_AREA):
+        raise ValueError(
+            f"'{folder}' sees {interface.crop_area:g} of a picture's area, and {to} all of it or {CROP_AREA:g}: it "
+            "stays in the layout rlco."
         )
     if not isinstance(interface.tokenizer, FileTokenizer):
         raise ValueError(
@@ -114,7 +133,7 @@ def _answering(config: OpenVlaConfig, told: Told) -> OpenVlaConfig:
         raise ValueError(
             "The parallel head answers with a chunk of as many control steps as it was trained on: --horizon."
         )
-    same = config.horizon if head == config.head else 1
+    same = config.horizon if head == config.head else config.hold
     horizon = same if told.horizon is None else told.horizon
     executed = config.executed if horizon == config.horizon else horizon
     return replace(config, head=head, horizon=horizon, executed=executed if told.executed is None else told.executed)
@@ -136,9 +155,26 @@ def _notes(found: FoundCodec) -> dict[str, str]:
     return {"unnorm_key": found.key, "gripper": f"{found.gripper}{how}"}
 
 
-def _sees(interface: Interface) -> dict[str, str]:
+def _sees(interface: Interface, *, to: str = "") -> dict[str, str]:
     area = interface.crop_area
-    return {"sees": "whole pictures" if area is None else f"the centre of pictures, {area:g} of their area"}
+    if area is None:
+        return {"sees": "whole pictures"}
+    unsaid = f"; no file of {to} says it: run it with --center_crop True" if to in _PREFIXES else ""
+    return {"sees": f"the centre of pictures, {area:g} of their area{unsaid}"}
+
+
+def _clipped(codec: Codec, told: Told, config: OpenVlaConfig, folder: Path) -> Codec:
+    if told.state_clip is not None and not config.proprio:
+        raise ValueError(f"--state-clip {told.state_clip:g} changes nothing of '{folder}', which reads no state.")
+    return clipped(codec, told)
+
+
+def _require_no_other_parts(folder: Path) -> None:
+    if found := sorted(path.name for pattern in _OTHER_PARTS for path in folder.glob(pattern)):
+        raise ValueError(
+            f"'{folder}' has {', '.join(found)}: OpenVLA-OFT's parts beside the network, which are not built. Of it, "
+            "discrete tokens without state and with one picture are."
+        )
 
 
 OPENVLA = Released(

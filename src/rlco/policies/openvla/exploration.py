@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,18 +16,13 @@ class TokenExploration:
     """Tokens are drawn from softmax(logits / temperature) over the 256 action ids, and scored by the same."""
 
     temperature: float = 1.0
-    """While exploring."""
-    eval_temperature: float = 0.6
-    """In evaluation (RL4VLA's). 0 takes the likeliest token, as OpenVLA is deployed: such a policy, which remembers
-    nothing, can stand still for ever."""
+    """While exploring. That of evaluation is the policy's: ``OpenVlaConfig.eval_temperature``."""
     value_token: ValueToken = "first"
     value_gradient: bool = False
     """Let the critic's loss change the policy's own layers too (RL4VLA does)."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"TokenExploration.temperature must be above 0, got {self.temperature}.")
-        if self.eval_temperature < 0:
-            raise ValueError(f"TokenExploration.eval_temperature must be 0 or more, got {self.eval_temperature}.")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"TokenExploration.temperature must be above 0 and finite, got {self.temperature}.")
         if self.value_token not in get_args(ValueToken):
             raise ValueError(f"TokenExploration.value_token must be first or mean, got {self.value_token!r}.")

@@ -68,6 +68,10 @@ class Preprocessor:
         if tasks := sorted(set(instructions)):
             self._prompts(tuple(tasks))
 
+    def prompt_tokens(self, instructions: Iterable[str]) -> int:
+        """Return the tokens of the longest prompt, as ``require_fits`` checks it: a batch is padded to its longest."""
+        return self._prompts(tuple(sorted(set(instructions))))[0].shape[1]
+
     def require_cameras(self, available: Iterable[str], *, source: str) -> None:
         """Raise ``ValueError`` unless ``source`` has the camera that the policy looks through."""
         found = list(available)

@@ -10,10 +10,9 @@ from typing import Any
 from rlco.core.policy import FRONT
 from rlco.data.augment import require_area
 from rlco.data.normalise import Codec
-from rlco.policies.interface import CONTROL_HZ, require_control_hz, require_known_fields
+from rlco.policies.interface import CONTROL_HZ, require_control_hz, require_fields
 from rlco.policies.openvla.prompts import Tokenizer, require_style
 from rlco.policies.openvla.tokenizer import ToyTokenizer, open_tokenizer, save_tokenizer
-from rlco.policies.tokenizer_file import TOY
 
 SLOT = "image"
 """The published place of the picture."""
@@ -49,12 +48,12 @@ class Interface:
 
     @staticmethod
     def from_json(value: Mapping[str, Any], codec: Codec, folder: Path) -> Interface:
-        """Inverse of ``to_json``. Raises ``ValueError`` or ``LookupError`` on a field that is unknown or wrong."""
-        require_known_fields(value, ("prompt", "tokenizer", "camera", "crop_area"))
+        """Inverse of ``to_json``. Raises ``ValueError`` or ``LookupError`` on an unknown, missing or wrong field."""
+        require_fields(value, ("prompt", "tokenizer", "camera", "crop_area"))
         return Interface(
             codec=codec,
-            prompt=value.get("prompt", "missing"),
-            tokenizer=open_tokenizer(value.get("tokenizer", TOY), folder),
-            camera=value.get("camera", FRONT),
-            crop_area=value.get("crop_area"),
+            prompt=value["prompt"],
+            tokenizer=open_tokenizer(value["tokenizer"], folder),
+            camera=value["camera"],
+            crop_area=value["crop_area"],
         )

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rlco.algos.flow import TRUST_REGIONS, TrustRegion
@@ -41,9 +41,15 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
     answer: Answer
 
     def __init__(
-        self, config: OpenVlaConfig, interface: Interface, *, seed: int = 0, network: OpenVlaNetwork | None = None
+        self,
+        config: OpenVlaConfig,
+        interface: Interface,
+        *,
+        seed: int = 0,
+        network: OpenVlaNetwork | None = None,
+        value_head: nn.Module | None = None,
     ) -> None:
-        """Draw the weights from ``seed``; a ``network`` that is given brings its own, or will be loaded."""
+        """Draw the weights from ``seed``; a ``network`` or a critic that is given brings its own, or will be loaded."""
         super().__init__()
         self.config = config
         self.interface = interface
@@ -52,7 +58,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = OpenVlaNetwork(config, state_dim=STATE_DIM) if network is None else network
-            self.value_head = ValueHead(config.width)
+            self.value_head = ValueHead(config.width) if value_head is None else value_head
         self.answer = ANSWERS[config.head](config)
         if network is None:
             _structure_actions(self.network)
@@ -78,7 +84,8 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """Return what lies outside the statistics' range: tokens end there."""
         return self.codec.action.do(action).abs() > 1 + _ROUNDING
 
-    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+    def adapted_maps(self, lora: LoraConfig) -> list[str]:
+        """Return the names of the network's linear maps that ``lora`` means."""
         pattern = lora.pattern(TOWERS, family=self.config.family)
         return linear_maps(self.network, pattern, without=self.network.unused_parameters())
 
@@ -96,9 +103,13 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         return any(p.requires_grad for p in self.network.vision_parameters())
 
     def explore_as(self, exploration: Exploration, *, seed: int = 0) -> None:
-        """Take the tokens' part of ``exploration``; no head depends on it."""
-        del seed
+        """Take the tokens' part of ``exploration``; a critic that read another output is drawn anew, from ``seed``."""
+        before, like = self.config.exploration, next(self.value_head.parameters())
         self.set_exploration(exploration.tokens)
+        if exploration.tokens.value_token != before.value_token:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.value_head = ValueHead(self.config.width).to(like)
 
     @property
     def trust_region(self) -> TrustRegion:
@@ -114,15 +125,24 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 
         Raises ``ValueError`` that names the fields in which ``config`` has other sizes.
         """
-        answer = {name: getattr(config, name) for name in ("head", "hold", "horizon", "executed")}
+        answer = {name: getattr(config, name) for name in ("head", "hold", "horizon", "executed", "eval_temperature")}
         same = replace(self.config, **answer, exploration=config.exploration)
         if differing := [f.name for f in fields(config) if getattr(same, f.name) != getattr(config, f.name)]:
             raise ValueError(
                 f"A policy can answer with another head or horizon, not with other sizes: {', '.join(differing)}."
             )
-        other = type(self)(config, self.interface, network=self.network)
-        other.value_head = self.value_head
+        other = type(self)(config, self.interface, network=self.network, value_head=self.value_head)
+        other.most_prefix_bytes = self.most_prefix_bytes
         return other.to(self.device)  # what the answer brings
+
+    def at_temperature(self, temperature: float) -> OpenVlaPolicy:
+        """Return a policy of the same weights that draws tokens at this temperature in evaluation."""
+        return self.answering_as(replace(self.config, eval_temperature=temperature))
+
+    @property
+    def crop_area(self) -> float | None:
+        """Return what share of a picture it looks at, around its centre; None: it looks at the whole."""
+        return self.interface.crop_area
 
     def crop_pictures(self, area: float) -> None:
         """Look at the centre of pictures, of this share of them, from now on."""
@@ -143,7 +163,8 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         inputs = self._inputs(batch.observation)
         prompt = self._read(inputs, prefix)
         action, is_pad = held(batch.action, batch.is_pad, steps=self.config.hold)
-        bins = to_bins(self.codec.action.do(action)).flatten(1).to(self.device)
+        wanted = self.codec.action.do(action).to(self.device)
+        bins = to_bins(wanted).flatten(1)
         target, counts = bins + self.config.first_action_id, ~is_pad.repeat_interleave(ACTION_DIM, dim=1)
         out = self.outputs(prompt, bins, to_the_end=self.answer.ends)
         if self.answer.ends:
@@ -151,7 +172,9 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
             target, counts = torch.cat([target, end], dim=1), torch.cat([counts, counts[:, -1:]], dim=1)
         nats = F.cross_entropy(self.network.logits(out).transpose(1, 2), target, reduction="none")
         weight = counts.to(nats)
-        return (nats * weight).sum(1) / weight.sum(1).clamp(min=1)
+        # a number that is none has a bin, as every number: the loss says it, and whoever trains stops
+        is_lost = wanted.isnan().flatten(1).any(1)
+        return ((nats * weight).sum(1) / weight.sum(1).clamp(min=1)).masked_fill(is_lost, torch.nan)
 
     @torch.no_grad()
     def sample(
@@ -169,8 +192,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         inputs = self._inputs(observation)
         prefix = self._see(inputs)
         prompt = self.network.read(prefix, inputs, room=self.answer.room)
-        exploration = self.config.exploration
-        temperature = exploration.temperature if explore else exploration.eval_temperature
+        temperature = self.config.exploration.temperature if explore else self.config.eval_temperature
         shape = (len(observation), *self.noise_shape)
         given = torch.randn(shape, generator=generator) if noise is None else noise
         bins, log_prob = self.draw(prompt, torch.special.ndtr(given).to(self.device), temperature=temperature)
@@ -180,7 +202,7 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         if not self.prefix_trains and prefix_bytes(prefix) <= self.most_prefix_bytes:
             trace["looks"] = prefix.looks
         return Sample(
-            action=self._actions(bins),
+            action=self._actions(bins, log_prob),
             log_prob=self._counted(log_prob) if explore else log_prob.new_zeros(len(log_prob)),
             value=self.value_of(prompt),
             trace=trace,
@@ -246,14 +268,14 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """Return the tokens at ``share`` of each slot's cumulative distribution, and their log-probabilities.
 
         ``prompt`` was read with the answer's room. A temperature of 0 takes the likeliest tokens, whose
-        log-probability is 0.
+        log-probability is 0. Where scores are no numbers, neither is the log-probability.
         """
         return self.answer.draw(self.network, prompt, share, partial(self._pick, temperature=temperature))
 
     def _pick(self, out: Tensor, share: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
         if not temperature:
-            bins = self.network.action_logits(out).argmax(-1)
-            return bins, torch.zeros_like(share)
+            best = self.network.action_logits(out).max(-1)
+            return best.indices, 0 * best.values
         log_p = self.log_probs(out, temperature=temperature)
         bins = at_share(log_p, share)
         return bins, log_p.gather(-1, bins[..., None]).squeeze(-1)
@@ -266,8 +288,10 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
         """Return the sum over the tokens of the executed steps."""
         return per_token[:, : self.executed // self.config.hold * ACTION_DIM].sum(1)
 
-    def _actions(self, bins: Int[Tensor, "B N"]) -> Float[Tensor, "B H 7"]:
-        action = self.codec.action.undo(to_values(bins).unflatten(1, (-1, ACTION_DIM)))
+    def _actions(self, bins: Int[Tensor, "B N"], log_prob: Float[Tensor, "B N"]) -> Float[Tensor, "B H 7"]:
+        # a token taken by scores that are no numbers stands for nothing: a world refuses an action that is not finite
+        values = to_values(bins).masked_fill(log_prob.isnan(), torch.nan)
+        action = self.codec.action.undo(values.unflatten(1, (-1, ACTION_DIM)))
         return action.repeat_interleave(self.config.hold, dim=1)
 
     def value_of(self, prompt: Prompt) -> Float[Tensor, " B"]:
@@ -288,10 +312,13 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 def held(
     action: Float[Tensor, "B H A"], is_pad: Bool[Tensor, "B H"], *, steps: int
 ) -> tuple[Float[Tensor, "B n A"], Bool[Tensor, "B n"]]:
-    """Return the mean of every ``steps`` actions in a row, padding left out, and which of them are padding alone."""
-    counts = (~is_pad).unflatten(1, (-1, steps)).unsqueeze(-1).to(action)
-    total = (action.unflatten(1, (-1, steps)) * counts).sum(2)
-    return total / counts.sum(2).clamp(min=1), is_pad.unflatten(1, (-1, steps)).all(2)
+    """Return the mean of every ``steps`` actions in a row, padding left out, and which of them are padding alone.
+
+    What is padding alone is 0.
+    """
+    total = action.masked_fill(is_pad.unsqueeze(-1), 0).unflatten(1, (-1, steps)).sum(2)
+    counts = (~is_pad).unflatten(1, (-1, steps)).sum(2, keepdim=True)
+    return total / counts.clamp(min=1), counts.squeeze(-1) == 0
 
 
 @torch.no_grad()

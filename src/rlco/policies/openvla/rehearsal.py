@@ -22,6 +22,7 @@ class OpenVlaRehearsal:
     policy: OpenVlaPolicy
     cameras: int
     """Of what the experience keeps; the network sees one."""
+    prompt_tokens: int
 
     @property
     def decision_bytes(self) -> int:
@@ -56,12 +57,12 @@ class OpenVlaRehearsal:
         return torch.zeros(len(prompt.last), self.policy.config.slots, dtype=torch.long)
 
     def _inputs(self, count: int) -> Inputs:
-        config = self.policy.config
-        is_word = torch.ones(count, config.prompt_length, dtype=torch.bool)
+        config, length = self.policy.config, self.prompt_tokens
+        is_word = torch.ones(count, length, dtype=torch.bool)
         return Inputs(
             pixels=torch.zeros(count, 6, config.image_size, config.image_size),
             begin=torch.zeros(count, dtype=torch.long),
-            tokens=torch.zeros(count, config.prompt_length, dtype=torch.long),
+            tokens=torch.zeros(count, length, dtype=torch.long),
             is_token=is_word,
             is_word=is_word,
             state=torch.zeros(count, STATE_DIM),

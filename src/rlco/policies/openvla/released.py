@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 
 from rlco.core.files import write_json
 from rlco.policies.checkpoint import CONFIG, read_object
+from rlco.policies.fields import as_list, as_number, as_object, as_whole
 from rlco.policies.openvla.config import BINS, OpenVlaConfig, TowerSize, openvla_7b
 from rlco.policies.openvla.inputs import DINO_MEAN, DINO_STD
 from rlco.policies.openvla.tokenizer import FileTokenizer
+from rlco.policies.released import depth_of
 from rlco.policies.tensor_files import Shape
 
 PICTURES = "preprocessor_config.json"
@@ -27,6 +30,15 @@ _FIXED: dict[str, Any] = {
     "n_action_bins": BINS,
 }
 """Field of ``config.json`` -> the only value that we build."""
+_ROPE = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
+"""How transformers 5 writes what was ``rope_theta`` and ``rope_scaling``."""
+_FIXED_TEXT: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "rope_theta": 10_000.0,
+    "rope_scaling": None,
+}
+"""The same, of ``text_config``."""
 _PADDED_TO = 64
 """The embedding has this many rows more than there are words: ``pad_to_multiple_of``, as upstream computes it."""
 _HEADS = {"dino_heads": {1024: 16}, "siglip_heads": {1152: 16}, "num_attention_heads": {4096: 32}}
@@ -34,78 +46,119 @@ _HEADS = {"dino_heads": {1024: 16}, "siglip_heads": {1152: 16}, "num_attention_h
 _VISION, _LANGUAGE = "vision_backbone", "language_model.model"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """What a released folder says of its sizes."""
+
+    name: str
+    values: Mapping[str, Any]
+    """``config.json``."""
+    text: Mapping[str, Any]
+    """Its ``text_config``."""
+    shapes: Mapping[str, Shape]
+
+    def shape(self, name: str, *, axes: int) -> Shape:
+        """Return the shape of a tensor that tells a size. Raises ``ValueError`` without it, or for other axes."""
+        if name not in self.shapes:
+            raise ValueError(f"{self.name} lacks the tensor {name}, which tells a size of the policy.")
+        found = self.shapes[name]
+        if len(found) != axes or 0 in found:
+            raise ValueError(f"{self.name} has {name} of shape {found}, OpenVLA's has {axes} axes, none of them empty.")
+        return found
+
+    def heads(self, values: Mapping[str, Any], field: str, width: int) -> int:
+        """Return a number of heads, which no shape shows: as ``values`` say, else that of the released width."""
+        if (said := values.get(field)) is not None:
+            return as_whole(said, field, least=1, source=self.name)
+        if width not in _HEADS[field]:
+            known = ", ".join(map(str, _HEADS[field]))
+            raise ValueError(
+                f"{self.name} has a width of {width}, of which no number of heads is known (only of {known}): its "
+                f"{CONFIG} must say {field}."
+            )
+        return _HEADS[field][width]
+
+    def tower(self, name: str, field: str) -> TowerSize:
+        """Return the size of a vision transformer."""
+        mlp, width = self.shape(f"{_VISION}.{name}.blocks.0.mlp.fc1.weight", axes=2)
+        depth = depth_of(self.shapes, f"{_VISION}.{name}.blocks.")
+        return TowerSize(width=width, mlp=mlp, depth=depth, heads=self.heads(self.values, field, width))
+
+    def attention(self, width: int) -> tuple[int, int, int]:
+        """Return the heads of queries, those of keys and values, and the width of one."""
+        first = f"{_LANGUAGE}.layers.0.self_attn"
+        queries, keys = (self.shape(f"{first}.{m}_proj.weight", axes=2)[0] for m in "qk")
+        heads = self.heads(self.text, "num_attention_heads", width)
+        head_dim = queries // heads
+        if queries % heads or keys % head_dim:
+            raise ValueError(
+                f"{self.name} has {heads} heads (num_attention_heads), by which its {queries} rows of queries and "
+                f"{keys} of keys do not divide."
+            )
+        for field, found in (("num_key_value_heads", keys // head_dim), ("head_dim", head_dim)):
+            if self.text.get(field) not in (None, found):
+                raise ValueError(
+                    f"{self.name} says text_config.{field} {self.text[field]!r}, its tensors have {found}."
+                )
+        return heads, keys // head_dim, head_dim
+
+
 def config_of(values: Mapping[str, Any], shapes: Mapping[str, Shape], *, source: str) -> OpenVlaConfig:
     """Return the sizes that tensors and ``config.json`` (``values``) have.
 
     Raises ``ValueError`` for a tensor that tells a size and is missing, or a field that says another architecture.
     """
-    _require_known(values, source=source)
-    text = values.get("text_config", {})
-    try:
-        patches, patch = (shapes[f"{_VISION}.featurizer.{name}"] for name in ("pos_embed", "patch_embed.proj.weight"))
-        rows, width = shapes[f"{_LANGUAGE}.embed_tokens.weight"]
-        mlp = shapes[f"{_LANGUAGE}.layers.0.mlp.gate_proj.weight"][0]
-        queries, keys = (shapes[f"{_LANGUAGE}.layers.0.self_attn.{m}_proj.weight"][0] for m in "qk")
-        dino = _tower(values, shapes, "featurizer", "dino_heads", source=source)
-        siglip = _tower(values, shapes, "fused_featurizer", "siglip_heads", source=source)
-        registers = shapes[f"{_VISION}.featurizer.reg_token"][1]
-    except KeyError as error:
-        raise ValueError(f"'{source}' lacks the tensor {error.args[0]}, which tells a size of the policy.") from error
-    heads = _heads(text, "num_attention_heads", width, source=source)
-    image_size = round(patches[1] ** 0.5) * patch[2]
-    if (sizes := values.get("image_sizes")) is not None and any(size != image_size for size in sizes):
-        raise ValueError(f"'{source}' says image_sizes {sizes}, its tensors are for pictures of {image_size} pixels.")
+    text = as_object(values.get("text_config", {}), "text_config", source=f"'{source}'")
+    found = _Source(name=f"'{source}'", values=values, text=text, shapes=shapes)
+    _require_known(found)
+    patches = found.shape(f"{_VISION}.featurizer.pos_embed", axes=3)[1]
+    patch_size = found.shape(f"{_VISION}.featurizer.patch_embed.proj.weight", axes=4)[2]
+    rows, width = found.shape(f"{_LANGUAGE}.embed_tokens.weight", axes=2)
+    heads, kv_heads, head_dim = found.attention(width)
+    padded = as_whole(values.get("pad_to_multiple_of", _PADDED_TO), "pad_to_multiple_of", least=0, source=found.name)
+    epsilon = text.get("rms_norm_eps", openvla_7b().rms_norm_eps)
+    image_size = round(patches**0.5) * patch_size
+    _require_image_size(found, image_size)
     return OpenVlaConfig(
         image_size=image_size,
-        patch_size=patch[2],
-        dino=dino,
-        siglip=siglip,
-        registers=registers,
+        patch_size=patch_size,
+        dino=found.tower("featurizer", "dino_heads"),
+        siglip=found.tower("fused_featurizer", "siglip_heads"),
+        registers=found.shape(f"{_VISION}.featurizer.reg_token", axes=3)[1],
         width=width,
-        mlp=mlp,
-        depth=_depth(shapes, f"{_LANGUAGE}.layers."),
+        mlp=found.shape(f"{_LANGUAGE}.layers.0.mlp.gate_proj.weight", axes=2)[0],
+        depth=depth_of(shapes, f"{_LANGUAGE}.layers."),
         heads=heads,
-        kv_heads=keys * heads // queries,
-        head_dim=queries // heads,
-        text_vocabulary=rows - int(values.get("pad_to_multiple_of", _PADDED_TO)),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        text_vocabulary=rows - padded,
         vocabulary=rows,
         prompt_length=openvla_7b().prompt_length,
-        rms_norm_eps=float(text.get("rms_norm_eps", openvla_7b().rms_norm_eps)),
+        rms_norm_eps=as_number(epsilon, "text_config.rms_norm_eps", source=found.name),
     )
 
 
-def _tower(values: Mapping[str, Any], shapes: Mapping[str, Shape], name: str, field: str, *, source: str) -> TowerSize:
-    mlp, width = shapes[f"{_VISION}.{name}.blocks.0.mlp.fc1.weight"]
-    depth = _depth(shapes, f"{_VISION}.{name}.blocks.")
-    return TowerSize(width=width, mlp=mlp, depth=depth, heads=_heads(values, field, width, source=source))
+def _require_image_size(found: _Source, size: int) -> None:
+    sizes = found.values.get("image_sizes")
+    if sizes is not None and any(said != size for said in as_list(sizes, "image_sizes", source=found.name)):
+        raise ValueError(f"{found.name} says image_sizes {sizes}, its tensors are for pictures of {size} pixels.")
 
 
-def _heads(values: Mapping[str, Any], field: str, width: int, *, source: str) -> int:
-    found = values.get(field) or _HEADS[field].get(width)
-    if found is None:
-        known = ", ".join(map(str, _HEADS[field]))
-        raise ValueError(
-            f"'{source}' has a width of {width}, of which no number of heads is known (only of {known}): its "
-            f"{CONFIG} must say {field}."
-        )
-    return int(found)
-
-
-def _depth(shapes: Mapping[str, Shape], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
-
-
-def _require_known(values: Mapping[str, Any], *, source: str) -> None:
+def _require_known(found: _Source) -> None:
     """Raise ``ValueError`` for a field that says an architecture which is not OpenVLA's."""
-    text = values.get("text_config", {})
-    found = {name: (values.get(name, wanted), wanted) for name, wanted in _FIXED.items()}
-    found |= {
-        f"text_config.{name}": (text.get(name, wanted), wanted)
-        for name, wanted in (("model_type", "llama"), ("rope_theta", 10_000.0), ("rope_scaling", None))
-    }
-    for name, (value, wanted) in found.items():
-        if value != wanted:
-            raise ValueError(f"'{source}' has {name} {value!r}, which is not built; supported: {wanted!r}.")
+    rope = as_object(found.text.get("rope_parameters", {}), "text_config.rope_parameters", source=found.name)
+    # of rope_parameters, every field says something
+    wanted_rope = {name: _ROPE.get(name) for name in rope}
+    for prefix, values, known in (
+        ("", found.values, _FIXED),
+        ("text_config.", found.text, _FIXED_TEXT),
+        ("text_config.rope_parameters.", rope, wanted_rope),
+    ):
+        for name, wanted in known.items():
+            if (value := values.get(name, wanted)) != wanted:
+                raise ValueError(
+                    f"{found.name} has {prefix}{name} {value!r}, which is not built; supported: {wanted!r}."
+                )
 
 
 def require_gamma_renamed(shapes: Mapping[str, Shape], *, source: str) -> None:
@@ -146,7 +199,7 @@ def _same_when_rounded(found: Any, wanted: tuple[tuple[float, ...], ...]) -> boo
 
 
 def write_files(folder: Path, config: OpenVlaConfig, *, norm_stats: Mapping[str, Any], dtype: str) -> None:
-    """Write ``config.json``, ``preprocessor_config.json`` and ``dataset_statistics.json``.
+    """Write ``config.json``, with the statistics in it, and ``preprocessor_config.json``.
 
     The program that reads them is the one of the released model: ``auto_map`` names it.
     """

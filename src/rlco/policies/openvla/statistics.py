@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlco.core.errors import unknown_name
 from rlco.core.scene import ACTION_DIM, STATE_DIM
 from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.checkpoint import CONFIG, read_object
+from rlco.policies.fields import as_flag, as_list, as_number, as_object, as_text
 
+T = TypeVar("T")
 EPSILON = 1e-8
 """a_n = 2 (a - q01) / (q99 - q01 + EPSILON) - 1."""
 STATISTICS = "dataset_statistics.json"
@@ -83,7 +85,7 @@ def find_codec(path: Path, *, key: str | None, gripper: str | None) -> FoundCode
     if not source.is_file():
         raise ValueError(f"There are no statistics at '{source}': the file does not exist.")
     value = read_object(source)
-    found = value.get("norm_stats", value)
+    found = as_object(value.get("norm_stats", value), "norm_stats", source=f"'{source}'")
     entries = {name: entry for name, entry in found.items() if isinstance(entry, dict) and "action" in entry}
     if not entries:
         raise ValueError(f"'{source}' has no norm_stats of actions: give OpenVLA's {STATISTICS} (--stats FILE).")
@@ -143,34 +145,36 @@ def _statistics_in(folder: Path) -> Path:
 
 def _gripper_of(entry: Mapping[str, Any], told: str | None, *, source: str) -> str:
     said = entry.get("gripper")
+    said = None if said is None else as_text(said, "gripper", source=source)
     for name in (told, said):
         if name is not None and name not in GRIPPERS:
-            raise unknown_name("gripper convention", str(name), GRIPPERS)
+            raise unknown_name("gripper convention", name, GRIPPERS)
     if None not in (told, said) and told != said:
         raise ValueError(f"{source} says that its gripper is {said}, not {told} (--gripper).")
     return told or said or RELEASED_GRIPPER
 
 
 def _action_statistics(entry: Mapping[str, Any], *, source: str) -> ActionStatistics:
-    figures = entry["action"]
+    figures = as_object(entry["action"], "action", source=source)
     if missing := [name for name in ("q01", "q99") if name not in figures]:
         raise ValueError(
             f"{source} has no {' and '.join(missing)} of the action, which OpenVLA normalises by; it has "
             f"{', '.join(figures) or 'nothing'}."
         )
-    q01, q99 = (_seven(figures, name, source=source) for name in ("q01", "q99"))
+    q01, q99 = (_seven(figures, name, each=as_number, source=source) for name in ("q01", "q99"))
     # as upstream: without a mask everything is normalised
-    mask = tuple(bool(x) for x in _seven(figures, "mask", source=source)) if "mask" in figures else (True,) * ACTION_DIM
-    least, most = (_seven(figures, name, source=source) if name in figures else None for name in ("min", "max"))
-    bounds = (q01, q99) if least is None or most is None else (least, most)
+    mask = _seven(figures, "mask", each=as_flag, source=source) if "mask" in figures else (True,) * ACTION_DIM
+    names = ("min", "max") if {"min", "max"} <= figures.keys() else ("q01", "q99")
+    bounds = (_seven(figures, name, each=as_number, source=source) for name in names)
     constant = tuple(a == b for a, b in zip(*bounds, strict=True))
     if wrong := [i for i in range(ACTION_DIM) if mask[i] and not q01[i] <= q99[i]]:
         raise ValueError(f"{source} has q01 above q99 in dimension {wrong[0]} of the action: no range.")
     return ActionStatistics(q01=q01, q99=q99, mask=mask, constant=constant)
 
 
-def _seven(figures: Mapping[str, Sequence[float]], name: str, *, source: str) -> tuple[float, ...]:
-    values = tuple(float(x) for x in figures[name])
+def _seven(figures: Mapping[str, Any], name: str, *, each: Callable[..., T], source: str) -> tuple[T, ...]:
+    found = as_list(figures[name], f"action.{name}", source=source)
+    values = tuple(each(x, f"action.{name}[{i}]", source=source) for i, x in enumerate(found))
     if len(values) != ACTION_DIM:
         raise ValueError(
             f"{source} has {len(values)} dimensions of the action ({name}), ours has {ACTION_DIM}: a policy for "

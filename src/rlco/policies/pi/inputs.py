@@ -67,6 +67,11 @@ class Preprocessor:
         if tasks:
             self._prompts(tasks, state)
 
+    def prompt_tokens(self, instructions: Iterable[str]) -> int:
+        """Return the length that every prompt is padded to, as ``require_fits`` checks it."""
+        self.require_fits(instructions)
+        return self.config.prompt_length
+
     def require_cameras(self, available: Iterable[str], *, source: str) -> None:
         """Raise ``ValueError`` unless ``source`` has every camera that the policy looks through."""
         wanted, found = list(self.interface.cameras.values()), list(available)

@@ -10,7 +10,7 @@ from typing import Any
 from rlco.core.errors import unknown_name
 from rlco.core.policy import FRONT
 from rlco.data.normalise import Codec
-from rlco.policies.interface import CONTROL_HZ, require_control_hz, require_known_fields
+from rlco.policies.interface import CONTROL_HZ, require_control_hz, require_fields
 from rlco.policies.pi.config import Family
 from rlco.policies.pi.prompts import STYLE_OF_FAMILY, Tokenizer, require_style
 from rlco.policies.pi.tokenizer import ToyTokenizer, open_tokenizer, save_tokenizer
@@ -61,13 +61,13 @@ class Interface:
 
     @staticmethod
     def from_json(value: Mapping[str, Any], codec: Codec, folder: Path) -> Interface:
-        """Inverse of ``to_json``. Raises ``ValueError`` or ``LookupError`` on a field that is unknown or wrong."""
-        require_known_fields(value, ("prompt", "tokenizer", "cameras"))
-        cameras = value.get("cameras", {})
+        """Inverse of ``to_json``. Raises ``ValueError`` or ``LookupError`` on an unknown, missing or wrong field."""
+        require_fields(value, ("prompt", "tokenizer", "cameras"))
+        cameras = value["cameras"]
         return Interface(
             codec=codec,
-            prompt=value.get("prompt", "missing"),
-            tokenizer=open_tokenizer(value.get("tokenizer", "toy"), folder),
+            prompt=value["prompt"],
+            tokenizer=open_tokenizer(value["tokenizer"], folder),
             # a list, of checkpoints made before there were several cameras
             cameras=dict(zip(SLOTS, cameras, strict=False)) if isinstance(cameras, list) else cameras,
         )

@@ -76,7 +76,8 @@ class PiPolicy(VlaPolicy[PiConfig, Prefix]):
         """Return none: a flow ends at any number."""
         return torch.zeros_like(action, dtype=torch.bool)
 
-    def _adapted_maps(self, lora: LoraConfig) -> list[str]:
+    def adapted_maps(self, lora: LoraConfig) -> list[str]:
+        """Return the names of the network's linear maps that ``lora`` means."""
         pattern = lora.pattern(TOWERS, family=self.config.family)
         # the word embedding is kept as a linear map that is never called
         return linear_maps(self.network, pattern, without=[self.network.paligemma_with_expert.paligemma.lm_head.weight])
@@ -202,9 +203,9 @@ class PiPolicy(VlaPolicy[PiConfig, Prefix]):
 
     def pointing(self, observation: Observation) -> Float[Tensor, "B heads cells"]:
         """Return where the grounding heads look, before the softmax."""
-        network, inputs = self.network, self.preprocessor(observation)
+        network, inputs = self.network, self.preprocessor(observation).to(self.device)
         assert network.grounding is not None
-        return network.grounding.look(inputs.pixels[:, 0], network.embed(inputs.tokens), inputs.is_word)[0]
+        return network.grounding.look(inputs.pixels[:, 0], network.embed(inputs.tokens).float(), inputs.is_word)[0]
 
     def _prefix_of(self, observation: Observation, trace: Trace) -> Prefix:
         if "prefix_key" in trace and not self.prefix_trains:

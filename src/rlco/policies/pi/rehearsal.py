@@ -20,6 +20,7 @@ class PiRehearsal:
 
     policy: PiPolicy
     cameras: int
+    prompt_tokens: int
 
     @property
     def decision_bytes(self) -> int:
@@ -31,11 +32,11 @@ class PiRehearsal:
     def encode(self, count: int) -> Prefix:
         """Return the prefix of ``count`` observations."""
         config = self.policy.config
-        words = torch.ones(count, config.prompt_length, dtype=torch.bool)
+        words = torch.ones(count, self.prompt_tokens, dtype=torch.bool)
         return self.policy.network.prefix(
             Inputs(
                 pixels=torch.zeros(count, self.cameras, 3, config.image_size, config.image_size),
-                tokens=torch.zeros(count, config.prompt_length, dtype=torch.long),
+                tokens=torch.zeros(count, self.prompt_tokens, dtype=torch.long),
                 is_token=words,
                 is_word=words,
                 state=torch.zeros(count, config.model_state_dim),

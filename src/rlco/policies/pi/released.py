@@ -22,6 +22,7 @@ from rlco.policies.pi.statistics import (
     write_lerobot,
     write_openpi,
 )
+from rlco.policies.released import depth_of
 from rlco.policies.tensor_files import Shape
 
 ASSETS = f"assets/rlco/{NORM_STATS}"
@@ -84,11 +85,11 @@ def config_of(shapes: Mapping[str, Shape], chunks: Chunks, *, source: str) -> Pi
             image_size=round(patches**0.5) * patch[2],
             patch_size=patch[2],
             vision=vision,
-            vision_depth=_depth(shapes, f"{_TOWER}.encoder.layers."),
+            vision_depth=depth_of(shapes, f"{_TOWER}.encoder.layers."),
             vision_heads=vision_heads,
             language=language,
             expert=_size(shapes, f"{_EXPERT}.layers.0.mlp.gate_proj.weight"),
-            depth=_depth(shapes, f"{_LANGUAGE}.layers."),
+            depth=depth_of(shapes, f"{_LANGUAGE}.layers."),
             heads=shapes[f"{_LANGUAGE}.layers.0.self_attn.q_proj.weight"][0] // head_dim,
             kv_heads=kv_heads,
             head_dim=head_dim,
@@ -121,10 +122,6 @@ def _heads(part: str, size: TransformerSize, said: int | None, known: Mapping[in
             f"{', '.join(map(str, known))}): its config.json must say {_HEAD_FIELDS[part]}."
         )
     return found
-
-
-def _depth(shapes: Mapping[str, Shape], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
 
 
 def chunks_of(folder: Path, family: Family, *, horizon: int | None, executed: int | None) -> Chunks:
