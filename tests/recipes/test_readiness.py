@@ -97,7 +97,9 @@ def test_an_evaluation_draws_at_the_policys_own_temperature_or_says_another(
         settings = EvaluationSettings(task="push-cube", domain="twin", temperature=temperature)
         folder = tmp_path / f"at-{temperature}"
         stages.evaluation(folder, name="x", policy="untrained:openvla-tiny", settings=settings, num_states=2)
-        said.append(read_manifest(folder)["inputs"]["settings"])
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        said.append(manifest["inputs"]["settings"])
     assert drawn == [0.6, 0.0]
     assert "temperature" not in said[0]  # the identity of evaluations from before there was the option
     assert said[1] == {**said[0], "temperature": 0.0}

@@ -30,25 +30,23 @@ def stage(cfg: RLConfig, *, world: CountingWorld | None = None, kind: str = "pi0
     return StageTwo(policy, Collector(world), real, cfg)
 
 
-def gradients(two: StageTwo) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return the gradients of the total loss of one fixed minibatch, and of its RL term alone, per actor parameter."""
+def gradients(two: StageTwo, *, term: str = "total") -> list[torch.Tensor]:
+    """Return the gradient of the total loss of one fixed minibatch, or of a term of it, per actor parameter."""
     experience = two.collector.collect(two.policy, decisions=two.config.decisions, generator=two.generator)
     data, _ = two._learnable(experience)
     two.generator.manual_seed(5)
-    loss = two.loss(data)
-    found = (
-        torch.autograd.grad(term, two.actor, retain_graph=True, allow_unused=True) for term in (loss.total, loss.rl)
-    )
-    total, rl = ([torch.zeros_like(p) if g is None else g for g, p in zip(of, two.actor, strict=True)] for of in found)
-    return total, rl
+    found = torch.autograd.grad(getattr(two.loss(data), term), two.actor, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, two.actor, strict=True)]
 
 
 def require_gradient_identity(kind: str = "pi05-tiny", **changes: object) -> None:
     """Assert that the real term adds beta grad(sft) to every actor parameter's gradient, and that no term's is 0."""
     beta = 0.7
-    (both, rl), (without, _) = (
-        gradients(stage(config(beta=b, **changes), world=PayingWorld(), kind=kind)) for b in (beta, 0.0)
-    )
+
+    def fresh(beta: float) -> StageTwo:
+        return stage(config(beta=beta, **changes), world=PayingWorld(), kind=kind)
+
+    both, without, rl = gradients(fresh(beta)), gradients(fresh(0.0)), gradients(fresh(0.0), term="rl")
     repeat = stage(config(beta=beta, **changes), kind=kind)
     assert repeat.real_term is not None
     repeat.generator.manual_seed(5)

@@ -219,6 +219,7 @@ def test_the_exploration_of_a_stage_decides_what_it_computes() -> None:
     assert needs(replace(asked, exploration=one)).activations < 0.5 * needs(asked).activations
 
 
+@pytest.mark.slow
 def test_openvla_7b_fits_on_a_card_of_24_gb_with_adapters_and_its_stage_two_on_one_of_80() -> None:
     policy = openvla_7b()
     compute = ComputeConfig(precision="bfloat16", gradient_checkpointing=True).for_policy(policy, "lora")
@@ -238,7 +239,7 @@ def test_a_prompt_counts_as_long_as_it_is(size: str) -> None:
     roomy = replace(SIZES[size], prompt_length=40)
     asked = replace(load(roomy), prompt_tokens=7)
     # the lengths of a batch's prompts, not the most that the policy takes
-    assert needs(asked).activations == needs(load(SIZES[size])).activations < 0.7 * needs(load(roomy)).activations
+    assert needs(asked).activations == needs(load(SIZES[size])).activations < 0.85 * needs(load(roomy)).activations
     assert real(asked).preprocessor.prompt_tokens(["push the cube", "push the pink cube"]) == 7
 
 
