@@ -381,7 +381,9 @@ def main() -> None:
     began = time.perf_counter()
     torch.manual_seed(0)  # the heads' weights
     generator = torch.Generator().manual_seed(1)  # everything that is drawn
-    policy = Policy(base_policy(BASE))
+    base = base_policy(BASE)
+    assert isinstance(base, PiPolicy)
+    policy = Policy(base)
     with tempfile.TemporaryDirectory() as folder:
         sim, real = demonstrations(Path(folder))
         print(f"{TASK}: {SIM} demonstrations in the twin ({len(sim)} frames), {REAL} real ones ({len(real)} frames)")

@@ -22,6 +22,7 @@ from rlco.algos.gae import Rollout, gae
 from rlco.core.policy import Batch, Observation
 from rlco.policies.checkpoint import base_policy
 from rlco.policies.pi.network import Prefix
+from rlco.policies.pi.policy import PiPolicy
 
 ROOT = Path(__file__).parents[1]
 gae_of_the_file = one_file.gae
@@ -38,7 +39,9 @@ def drawn(*shape: int, using: torch.Generator) -> Tensor:
 @pytest.fixture
 def policy() -> one_file.Policy:
     torch.manual_seed(0)
-    return one_file.Policy(base_policy(one_file.BASE))
+    base = base_policy(one_file.BASE)
+    assert isinstance(base, PiPolicy)
+    return one_file.Policy(base)
 
 
 def observation(count: int, *, using: torch.Generator) -> Observation:

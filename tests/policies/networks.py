@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from rlco.data.normalise import Codec
+from rlco.policies.families import new_policy
 from rlco.policies.pi.config import PiConfig
 from rlco.policies.pi.inputs import Inputs
 from rlco.policies.pi.network import PiNetwork
+from rlco.policies.pi.policy import PiPolicy
 
 
 def network_of(config: PiConfig, *, seed: int = 0) -> PiNetwork:
@@ -19,6 +22,13 @@ def network_of(config: PiConfig, *, seed: int = 0) -> PiNetwork:
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return network
+
+
+def pi_policy(name: str, codec: Codec, *, seed: int) -> PiPolicy:
+    """Return a policy of pi0 or pi0.5 with random weights."""
+    policy = new_policy(name, codec, seed=seed)
+    assert isinstance(policy, PiPolicy)
+    return policy
 
 
 def random_inputs(config: PiConfig, *, batch: int = 3, cameras: int = 1, seed: int = 0) -> Inputs:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rlco.core.policy import Batch, Observation
-from rlco.policies.families import new_policy
 from rlco.policies.pi.exploration import FlowExploration, Method
+from tests.policies.networks import pi_policy
 from tests.train.samples import CODEC
 
 
@@ -20,7 +20,7 @@ def seen(count: int = 2) -> Observation:
 @pytest.mark.parametrize("name", ["pi05-tiny", "pi0-tiny"])
 @pytest.mark.parametrize("method", ["flow-noise", "flow-sde", "reinflow"])
 def test_a_policy_elsewhere_takes_tensors_of_the_processor(name: str, method: Method) -> None:
-    policy, generator = new_policy(name, CODEC, seed=0), torch.Generator().manual_seed(0)
+    policy, generator = pi_policy(name, CODEC, seed=0), torch.Generator().manual_seed(0)
     policy.set_exploration(FlowExploration(method=method), value_from="expert")
     policy.to("meta")
     for explore in (True, False):
@@ -34,14 +34,14 @@ def test_a_policy_elsewhere_takes_tensors_of_the_processor(name: str, method: Me
 
 
 def test_a_tensor_that_stayed_behind_is_noticed() -> None:
-    policy = new_policy("pi05-tiny", CODEC, seed=0).to("meta")
+    policy = pi_policy("pi05-tiny", CODEC, seed=0).to("meta")
     policy._buffers["stochastic"] = torch.zeros(policy.stochastic.shape, dtype=torch.bool)
     with pytest.raises(RuntimeError, match="device"):
         policy.sample(seen(), explore=True, generator=torch.Generator())
 
 
 def test_pointing_goes_where_the_policy_is_and_reads_words_of_16_bits() -> None:
-    policy = new_policy("pi05-tiny", CODEC, seed=0)
+    policy = pi_policy("pi05-tiny", CODEC, seed=0)
     policy.network.to_bfloat16()
     assert policy.pointing(seen()).dtype == torch.float32
     assert policy.to("meta").pointing(seen()).device.type == "meta"

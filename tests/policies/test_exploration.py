@@ -15,11 +15,11 @@ from rlco.core.policy import Observation
 from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.checkpoint import load_policy, save_policy
 from rlco.policies.contract import Trainable
-from rlco.policies.families import new_policy
 from rlco.policies.pi.config import ValueFrom
 from rlco.policies.pi.exploration import FlowExploration, Method
 from rlco.policies.pi.network import Prefix
 from rlco.policies.pi.policy import PiPolicy
+from tests.policies.networks import pi_policy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 NOISE, REINFLOW = FlowExploration(), FlowExploration(method="reinflow")
@@ -34,7 +34,7 @@ STEPS, GRID = 4, (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 def tiny(exploration: FlowExploration = NOISE, *, name: str = "pi05-tiny") -> PiPolicy:
-    policy, random = new_policy(name, CODEC, seed=0), generator()
+    policy, random = pi_policy(name, CODEC, seed=0), generator()
     policy.set_exploration(exploration)
     with torch.no_grad():  # the adaptive norms start at zero, which would hide the expert's layers
         for parameter in policy.parameters():
@@ -157,7 +157,7 @@ def linear(policy: PiPolicy, slope: float) -> None:
 def test_learned_noise_on_a_linear_field_has_the_closed_form(
     method: Method, reduction: Reduction, terms: float
 ) -> None:
-    policy = new_policy("pi05-tiny", CODEC, seed=0)
+    policy = pi_policy("pi05-tiny", CODEC, seed=0)
     policy.set_exploration(FlowExploration(method=method, log_prob=reduction))
     linear(policy, 0.3)
     std = policy.config.exploration.std_start
@@ -171,7 +171,7 @@ def test_learned_noise_on_a_linear_field_has_the_closed_form(
 
 @pytest.mark.parametrize(("reduction", "terms"), [("sum", 1.0), ("mean-steps", 4.0), ("mean", 4.0 * 28)])
 def test_the_sde_on_a_linear_field_has_the_closed_form(reduction: str, terms: float) -> None:
-    policy = new_policy("pi05-tiny", CODEC, seed=0)
+    policy = pi_policy("pi05-tiny", CODEC, seed=0)
     policy.set_exploration(replace(SDE_ALL, log_prob=reduction))
     linear(policy, 0.3)
     sample = policy.sample(observation(), explore=True, generator=generator())
@@ -260,7 +260,7 @@ def test_the_mean_of_reinflow_is_cut_and_not_the_draw() -> None:
 
 
 def test_the_entropy_of_learned_noise_is_the_closed_form() -> None:
-    policy = new_policy("pi05-tiny", CODEC, seed=0)  # its deviation is .12 everywhere
+    policy = pi_policy("pi05-tiny", CODEC, seed=0)  # its deviation is .12 everywhere
     entropy = policy.evaluate(observation(), drawn(policy)).entropy
     torch.testing.assert_close(entropy, torch.full((3,), math.log(0.12) + 0.5 * math.log(2 * math.pi * math.e)))
 

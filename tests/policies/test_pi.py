@@ -6,14 +6,14 @@ import torch
 from rlco.core.policy import Batch, Observation, Policy
 from rlco.data.normalise import Codec, Normaliser
 from rlco.policies.contract import Trainable
-from rlco.policies.families import new_policy
 from rlco.policies.pi.policy import PiPolicy
+from tests.policies.networks import pi_policy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
 def tiny(seed: int = 0) -> PiPolicy:
-    policy = new_policy("pi05-tiny", CODEC, seed=seed)
+    policy = pi_policy("pi05-tiny", CODEC, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # the adaptive norms start at zero, which would hide the expert's layers
         for parameter in policy.parameters():
