@@ -27,9 +27,9 @@ import numpy as np
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from comparison import add_options, conclude, setting
+from comparison import conclude, setting
 from transformers_pi0 import its_arguments, transformers_pi0
-from turns import Work, random_observation, ratios_of
+from turns import Work, paired_options, random_observation, ratios_of
 
 from rlco.algos.flow import flow_loss, time_grid
 from rlco.core.episode import Episode, StopReason
@@ -49,7 +49,7 @@ STEPS = 10
 
 def main() -> int:
     """Measure, print, save and compare; the exit code says whether the targets are met."""
-    options = _options()
+    options = paired_options(__doc__)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options)
@@ -188,15 +188,6 @@ def _random_inputs(network: PiNetwork, batch: int) -> Inputs:
         is_word=is_token,
         state=torch.rand(batch, config.model_state_dim, generator=generator),
     )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    add_options(parser)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ random: no figure depends on them. Half of the prompts are shorter than the othe
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from comparison import add_options, conclude, setting
+from comparison import conclude, setting
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from turns import Work, random_observation, ratios_of
+from turns import Work, paired_options, random_observation, ratios_of
 
 from rlco.core.policy import Batch, Observation
 from rlco.core.scene import ACTION_DIM
@@ -48,7 +47,7 @@ _CODEC = Codec(
 
 def main() -> int:
     """Measure, print, save and compare; the exit code says whether the targets are met."""
-    options = _options()
+    options = paired_options(__doc__)
     torch.set_num_threads(options.threads)
     pairs = {
         "sample": sampling("openvla-nano", options.batch_size),
@@ -216,15 +215,6 @@ def _policy(name: str) -> OpenVlaPolicy:
 
 def _observation(name: str, batch: int) -> Observation:
     return random_observation(batch, size=_policy(name).config.image_size, instructions=_WORDS)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    add_options(parser)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 import torch
+from comparison import add_options
 
 from rlco.core.policy import Observation
 
@@ -24,6 +27,16 @@ def ratios_of(pairs: Mapping[str, tuple[Work, Work]], *, rounds: int) -> dict[st
         "ratios": {name: round(median(a / b for a, b in rows), 3) for name, rows in seconds.items()},
         "ratio_rounds": {n: [round(a / b, 3) for a, b in rows] for n, rows in seconds.items()},
     }
+
+
+def paired_options(page: str | None) -> argparse.Namespace:
+    """Return the rounds, the batch size, the threads and where to save and compare; ``page`` is what help shows."""
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add_options(parser)
+    return parser.parse_args()
 
 
 def random_observation(batch: int, *, size: int, instructions: tuple[str, ...]) -> Observation:

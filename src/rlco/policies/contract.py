@@ -35,6 +35,16 @@ class Configuration(Protocol):
         ...
 
     @property
+    def horizon(self) -> int:
+        """Return H, the predicted control steps."""
+        ...
+
+    @property
+    def executed(self) -> int:
+        """Return how many of them are executed."""
+        ...
+
+    @property
     def is_large(self) -> bool:
         """Return whether it is trained through adapters unless something else is asked for."""
         ...
@@ -95,14 +105,14 @@ class VlaPolicy(nn.Module, ABC, Generic[ConfigT, PrefixT]):
         """A trace keeps the prefix of a decision where nothing in it learns and it is not larger than this."""
 
     @property
-    @abstractmethod
     def horizon(self) -> int:
         """Return H, the predicted control steps."""
+        return self.config.horizon
 
     @property
-    @abstractmethod
     def executed(self) -> int:
         """Return how many control steps of a chunk are executed."""
+        return self.config.executed
 
     @property
     @abstractmethod

@@ -66,16 +66,6 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
             parameter.requires_grad_(requires_grad=False)
 
     @property
-    def horizon(self) -> int:
-        """Return H, the predicted control steps."""
-        return self.config.horizon
-
-    @property
-    def executed(self) -> int:
-        """Return how many control steps of a chunk are executed."""
-        return self.config.executed
-
-    @property
     def noise_shape(self) -> tuple[int]:
         """Return the shape (N,) of one sample's noise: which token of its distribution each slot takes."""
         return (self.config.slots,)

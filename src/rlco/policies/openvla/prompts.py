@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlco.core.errors import unknown_name
 from rlco.policies.openvla.config import OpenVlaConfig
+from rlco.policies.prompts import require_length
 
 STYLES = {
     "openvla": ("In: What action should the robot take to ", "?\nOut:"),
@@ -69,10 +70,6 @@ class Tokenizer(Protocol):
         ...
 
 
-class PromptTooLongError(ValueError):
-    """A cut prompt would lose the task or the place where the action begins, so nothing is cut."""
-
-
 _SHOWN = 60
 """Letters of a task that an error shows."""
 
@@ -90,11 +87,7 @@ def tokenise(
     """
     encoded = {task: tokenizer.encode(style, clean(task)) for task in set(tasks)}
     for task, (ids, _) in encoded.items():
-        if len(ids) > length:
-            raise PromptTooLongError(
-                f"The prompt of task '{_shortened(task)}' has {len(ids)} tokens, the policy takes {length}: shorten "
-                "the task, or use a policy with a larger prompt_length."
-            )
+        require_length(_shortened(task), tokens=len(ids), most=length)
     most = max(len(ids) for ids, _ in encoded.values())
     rows = []
     for task in tasks:

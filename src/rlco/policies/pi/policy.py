@@ -58,16 +58,6 @@ class PiPolicy(VlaPolicy[PiConfig, Prefix]):
         self.stochastic = nn.Buffer(counts, persistent=False)
 
     @property
-    def horizon(self) -> int:
-        """Return H, the predicted control steps."""
-        return self.config.horizon
-
-    @property
-    def executed(self) -> int:
-        """Return how many control steps of a chunk are executed."""
-        return self.config.executed
-
-    @property
     def noise_shape(self) -> tuple[int, int]:
         """Return the shape (H, A) of one sample's initial noise."""
         return self.config.horizon, self.config.model_action_dim

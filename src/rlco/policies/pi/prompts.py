@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rlco.core.errors import unknown_name
+from rlco.policies.prompts import require_length
 from rlco.policies.words import STATE_BINS
 
 PADDED_STATE_DIM = 32
@@ -67,10 +68,6 @@ class Tokenizer(Protocol):
         ...
 
 
-class PromptTooLongError(ValueError):
-    """A cut prompt would lose the state or the word ``Action``, so nothing is cut."""
-
-
 def tokenise(
     tasks: Sequence[str], bins: Bins | None, *, tokenizer: Tokenizer, length: int
 ) -> tuple[Int[Tensor, "B length"], Bool[Tensor, "B length"], Bool[Tensor, "B length"]]:
@@ -82,11 +79,7 @@ def tokenise(
     rows = [None] * len(tasks) if bins is None else bins.tolist()
     encoded = [tokenizer.encode(cleaned[task], row) for task, row in zip(tasks, rows, strict=True)]
     for task, (ids, _) in zip(tasks, encoded, strict=True):
-        if len(ids) > length:
-            raise PromptTooLongError(
-                f"The prompt of task '{task}' has {len(ids)} tokens, the policy takes {length}: shorten the task, or "
-                "use a policy with a larger prompt_length."
-            )
+        require_length(task, tokens=len(ids), most=length)
     place = torch.arange(length)
     ends = torch.tensor([[len(ids), words.start, words.stop] for ids, words in encoded]).unsqueeze(-1)
     ids_BT = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in encoded])
