@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from rlco.cli import main
 from rlco.evals.study import Place
 from rlco.recipes.budgets import debug, reduced
@@ -67,7 +68,7 @@ def test_a_budget_does_less_of_everything_and_keeps_the_real_demonstrations() ->
     assert tenth.rl.iterations == whole.rl.iterations // 10
     assert tenth.num_states == 30
     assert tenth.real_demonstrations == whole.real_demonstrations
-    with pytest.raises(ValueError, match="above 0 and at most 1, got 1.5"):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
         study("table1", budget=1.5)
 
 
@@ -80,7 +81,7 @@ def test_two_jobs_of_one_name_are_refused() -> None:
 
 
 def test_a_name_in_no_job_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(LookupError, match="No job of 'fig7' has 'pick' in its name. They are: open-drawer"):
+    with pytest.raises(LookupError, match="No job of 'fig7' has 'pick' in its name"):
         chosen(study("fig7"), "pick")
     assert main(["study", "fig8"]) == 1
     assert "Did you mean 'fig" in capsys.readouterr().err

@@ -86,6 +86,8 @@ class StudyData:
     """The paper's own figures, on a robot [%]."""
     x_label: str | None = None
     """What a column's number is, where figures are lines over it; None: figures are bars."""
+    films: Mapping[str, str] = field(default_factory=dict)
+    """mp4 file, from the page's folder -> its caption."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def tables(self) -> tuple[str, ...]:
@@ -113,7 +115,10 @@ class StudyData:
         return parts == {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, wanted)}
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Return the compared row against every other row, column by column, with p adjusted for their number."""
+        """Return the compared row against every other row, column by column, with p adjusted for their number.
+
+        Outside of the twin: what it wins there is no answer.
+        """
         found = tuple(self._comparisons())
         adjusted = holm([c.paired.sign_test_p for c in found])
         return tuple(
@@ -128,7 +133,7 @@ class StudyData:
                 for row in self.rows(table):
                     place = Place(table=table, row=row, column=column)
                     other = self.cell(place)
-                    if row == self.compared or ours is None or other is None:
+                    if row == self.compared or ours is None or other is None or ours.domain == "twin":
                         continue
                     pair = ours.successes(), other.successes()
                     yield Comparison(

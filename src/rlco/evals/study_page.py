@@ -14,7 +14,7 @@ from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, study_json
 from rlco.evals.study_plots import study_figures
 
 HOW = (
-    "Share of successful episodes on the stand-in with its Wilson 95 % interval, every method on the same named "
+    "Share of successful episodes with its Wilson 95 % interval, every method on the same named "
     "initial states. Differences are means over states; their 95 % interval is a bootstrap over states (a state's "
     "repeats stay together), p an exact two-sided sign test over states, adjusted for all comparisons on this page "
     "(Holm). Intervals are over initial states, not over training seeds: every seed and reality stands below."
@@ -72,6 +72,12 @@ def differences_table(data: StudyData, table: str, found: Mapping[Place, Compari
     return rows
 
 
+def cells_of(data: StudyData, table: str, found: Mapping[Place, Comparison]) -> list[Cells]:
+    """Return the rates of a table, and the differences where something is compared in it."""
+    is_compared = any(place.table == table for place in found)
+    return [rates_table(data, table), *([differences_table(data, table, found)] if is_compared else [])]
+
+
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return NOTHING
@@ -108,9 +114,11 @@ def markdown(data: StudyData, figures: Mapping[str, str]) -> str:
     comparisons = {c.place: c for c in data.comparisons()}
     parts = [f"# {data.title}", data.question, f"**{headline(data)}**", *_remarks(data)]
     for table in data.tables():
-        parts += [f"## {table}", _pipes(rates_table(data, table)), _pipes(differences_table(data, table, comparisons))]
+        parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, comparisons))]
     parts += [f"![{name}]({data.name}-{name}.svg)" for name in figures]
     parts += [HOW, f"## {PARTS}", _pipes(parts_table(data))]
+    if data.films:
+        parts += ["## Films", "\n".join(f"- [{caption}]({path})" for path, caption in data.films.items())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,8 +126,7 @@ def html(data: StudyData, figures: Mapping[str, str]) -> str:
     """Return the page as HTML."""
     comparisons = {c.place: c for c in data.comparisons()}
     tables = [
-        section(escape(t), _rows(rates_table(data, t)) + _rows(differences_table(data, t, comparisons)))
-        for t in data.tables()
+        section(escape(t), "".join(_rows(cells) for cells in cells_of(data, t, comparisons))) for t in data.tables()
     ]
     body = (
         f"<h1>{escape(data.title)}</h1><p>{escape(data.question)}</p>",
@@ -129,10 +136,19 @@ def html(data: StudyData, figures: Mapping[str, str]) -> str:
         *tables,
         f"<p class=caption>{HOW}</p>",
         section(PARTS, _rows(parts_table(data))),
+        section("Films", _films(data)),
     )
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     head = f"<head>{meta}<title>{escape(data.title)}</title><style>{CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}\n<body><main>{"".join(body)}</main></body></html>\n'
+
+
+def _films(data: StudyData) -> str:
+    return "".join(
+        f'<figure><video controls muted playsinline preload="none" src="{escape(path)}"></video>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for path, caption in data.films.items()
+    )
 
 
 def _remarks(data: StudyData) -> list[str]:

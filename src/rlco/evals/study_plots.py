@@ -57,7 +57,7 @@ def _figure(data: StudyData, table: str, draw: object) -> str:
     figure, axis = _canvas(width=max(6.5, 1.3 + 0.42 * len(rows) * len(columns)), height=3.6)
     draw(axis, rows, columns, rates, paper)
     axis.set_ylim(0, 100)
-    axis.set_ylabel("success on the stand-in [%]", color=INK, fontsize=9)
+    axis.set_ylabel("success [%]", color=INK, fontsize=9)
     if data.x_label is not None:
         axis.set_xlabel(data.x_label, color=INK, fontsize=9)
     axis.set_title(table, fontsize=10, color=INK, loc="left")

@@ -53,11 +53,13 @@ def table1() -> Study:
     """Every method on every task, both families."""
     figures = tuple(
         Measured(
-            place=Place(table=base, row=method.name, column=task),
+            place=Place(table=f"{base}{where}", row=method.name, column=task),
             job=job(task, base, reality=reality, seed=seed),
             method=method,
+            world=world,
         )
         for base in BASES
+        for where, world in {"": World(), ", in the twin": World(domain=TWIN)}.items()
         for reality, seed in DRAWS
         for task in TASKS
         for method in (REAL_ONLY, COTRAINING, CONTROL, RLCO)

@@ -15,15 +15,16 @@ from typing import Any
 from rlco.core.files import MANIFEST, exclusive, require_writable
 from rlco.core.progress import clock
 from rlco.evals.outcome import EvaluationResult
-from rlco.evals.report_data import TIMINGS, read_json
+from rlco.evals.report_data import CLIPS, TIMINGS, read_json
 from rlco.evals.study import Curve, Entry, StudyData
 from rlco.evals.study_page import write_study
 from rlco.recipes import stages
-from rlco.recipes.methods import Run
+from rlco.recipes.films import film_methods
+from rlco.recipes.methods import RLCO, Run
 from rlco.recipes.references import policy_config
 from rlco.recipes.run import claim_run, commit, generate, record, timed
 from rlco.recipes.stages import RESULT
-from rlco.recipes.studies.measure import Learned, Measured, Study, evaluation_folder, job_name
+from rlco.recipes.studies.measure import Learned, Measured, Study, World, evaluation_folder, job_name
 from rlco.train.log import read_metrics
 
 LOG = "log.txt"
@@ -49,6 +50,7 @@ def run_job(study: Study, name: str, root: Path) -> None:
         for figure in study.figures:
             if job_name(figure.job) == name:
                 timed(run, "eval", lambda figure=figure: evaluate(run, figure))
+        timed(run, "videos", lambda: film_job(study, run))
 
 
 def run_of(study: Study, name: str, root: Path) -> Run:
@@ -65,6 +67,14 @@ def evaluate(run: Run, figure: Measured) -> EvaluationResult:
         settings=figure.world.settings(run.config),
         num_states=run.config.num_states,
     )
+
+
+def film_job(study: Study, run: Run) -> None:
+    """Film what a job's methods do on the same starts, where there is Stage II among them to compare with."""
+    stand = [f.method for f in study.figures if f.job == run.config and f.world == World()]
+    methods = {method.stage: method.name for method in stand}
+    if RLCO.stage in methods:
+        film_methods(run.folder, run.config, methods=methods)
 
 
 def chosen(study: Study, only: str | None) -> tuple[str, ...]:
@@ -165,8 +175,17 @@ def collect(study: Study, root: Path) -> StudyData:
         average=study.average,
         paper=study.paper,
         x_label=study.x_label,
+        films={
+            f"../{film.relative_to(root)}": film.with_suffix(".txt").read_text().strip() for film in films(study, root)
+        },
         provenance=provenance(study, root),
     )
+
+
+def films(study: Study, root: Path) -> dict[str, str]:
+    """Return the films of the study's jobs, seen from the page's folder -> their captions."""
+    found = [path for name in study.jobs() for path in sorted((root / "jobs" / name / CLIPS).glob("*.mp4"))]
+    return {f"../{path.relative_to(root)}": path.with_suffix(".txt").read_text().strip() for path in found}
 
 
 def curve(learned: Learned, root: Path) -> Curve:
