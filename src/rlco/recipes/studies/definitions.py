@@ -210,6 +210,12 @@ def beyond() -> Study:
         with_beta_mode("constraint"),
         NO_REAL_TERM,
         Reinforced(
+            stage="rl-random-look",
+            name="RL in randomised twins, no real data in it",
+            after=SIM_ONLY,
+            config=lambda rl: replace(rl, beta=0.0, random_look=True),
+        ),
+        Reinforced(
             stage="rl-grpo",
             name="RL-Co with GRPO",
             after=COTRAINING,
