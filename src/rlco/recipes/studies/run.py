@@ -175,9 +175,7 @@ def collect(study: Study, root: Path) -> StudyData:
         average=study.average,
         paper=study.paper,
         x_label=study.x_label,
-        films={
-            f"../{film.relative_to(root)}": film.with_suffix(".txt").read_text().strip() for film in films(study, root)
-        },
+        films=films(study, root),
         provenance=provenance(study, root),
     )
 
