@@ -23,8 +23,9 @@ from rlco.policies.openvla.config import OpenVlaConfig
 from rlco.recipes import DEMOS, RECIPES, demo, recipe, stages
 from rlco.recipes.budgets import BUDGETS
 from rlco.recipes.films import choose
+from rlco.recipes.methods import METHODS, Run
 from rlco.recipes.references import open_policy, policy_config, policy_folder, require_kind, weights_fingerprint
-from rlco.recipes.run import METHODS, Run, claim_run, main_job, run_recipe
+from rlco.recipes.run import claim_run, main_job, run_recipe
 from rlco.recipes.stages import Demonstrations
 from rlco.tasks import TASKS, task
 from tests.data.samples import healthy
@@ -114,7 +115,7 @@ def test_the_control_runs_after_the_stage_whose_compute_it_matches() -> None:
     assert names.index("rl") < names.index("sft-control")
     assert "rl-no-real-term" not in names
     with_ablation = main_job(Run(folder=Path("x"), config=replace(recipe(DEBUG), without_real_term=True)))
-    assert set(METHODS) <= set(with_ablation)
+    assert {method.stage for method in METHODS} <= set(with_ablation)
 
 
 def test_alpha_goes_with_two_datasets_and_only_with_two() -> None:
@@ -242,15 +243,15 @@ def test_the_main_job_runs_resumes_and_is_not_done_twice(
     report = run_recipe(config, folder)
     assert (folder / "sft-cotrain" / "policy" / "model.safetensors").stat().st_mtime_ns == kept
     text = report.read_text()
-    for method in METHODS.values():
-        assert method in text
+    for method in METHODS:
+        assert method.name in text
     assert "<video" in text
     assert f"<b>{config.base}</b>" in text
     (caption,) = folder.glob("videos/*.txt")
     assert caption.read_text().startswith(f"{config.base}: push the ")
     results = read_json(folder / "results.json")
     assert results["policy"] == config.base
-    assert list(results["rates"]) == list(METHODS.values())
+    assert list(results["rates"]) == [method.name for method in METHODS]
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
     for broken in ("run_sft", "run_rl", "evaluate"):
         monkeypatch.setattr(f"rlco.recipes.stages.{broken}", stopped)

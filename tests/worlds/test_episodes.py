@@ -66,6 +66,7 @@ def bench(name: str, *, num_envs: int = 1, reward: str = "sparse", end_on_succes
         render="none",
         reward=reward,
         max_steps=200,
+        random_look=False,
         end_on_success=end_on_success,
     )
     arrays = {key: np.zeros(shape, dtype) for key, (shape, dtype) in spec.layout(1).items()}

@@ -46,6 +46,7 @@ class Entry:
 COMMANDS = {
     "demo": Entry("runs", "Demo", "The main job, start to report; finished stages are kept."),
     "run": Entry("runs", "Run", "A recipe, start to report; finished stages are kept."),
+    "study": Entry("studies", "Study", "A study of the paper: its jobs, and a page of their results."),
     "report": Entry("runs", "Report", "Write report.html and results.json of a run folder again."),
     "record": Entry("demonstrations", "Record", "Record demonstrations of the scripted operator in the stand-in."),
     "teleop": Entry("teleop", "Teleop", "Record demonstrations of a person: keyboard or SpaceMouse."),

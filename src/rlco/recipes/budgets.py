@@ -65,6 +65,27 @@ def compared(config: RunConfig) -> RunConfig:
     return replace(config, num_states=300, repeats=1, without_real_term=True)
 
 
+def reduced(config: RunConfig, budget: float) -> RunConfig:
+    """Return the same job with ``budget`` times the updates, iterations, generated demonstrations and states.
+
+    Raises ``ValueError`` for a budget that is not in (0, 1].
+    """
+    if not 0 < budget <= 1:
+        raise ValueError(f"A budget must be above 0 and at most 1, got {budget}.")
+
+    def share(count: int) -> int:
+        return max(2, round(budget * count))
+
+    return replace(
+        config,
+        sim_demonstrations=share(config.sim_demonstrations),
+        real_only=replace(config.real_only, steps=share(config.real_only.steps)),
+        cotraining=replace(config.cotraining, steps=share(config.cotraining.steps)),
+        rl=replace(config.rl, iterations=share(config.rl.iterations)),
+        num_states=share(config.num_states),
+    )
+
+
 def debug(config: RunConfig) -> RunConfig:
     """Return the same job with so little of everything that it takes seconds; proves nothing."""
     few = SFTConfig(steps=2, batch_size=4, save_every=1, log_every=1)

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rlco.core.files import exclusive, require_writable, write_json
 from rlco.core.progress import clock, progress
-from rlco.core.rng import seed_of
 from rlco.data.reader import Dataset
 from rlco.demos.generate import GenerateConfig, generate_demonstrations
 from rlco.demos.record import RecordConfig, record_demonstrations
@@ -25,44 +24,12 @@ from rlco.evals.report_data import CONFIG, EVALUATIONS, TIMINGS, read_json, read
 from rlco.recipes import stages
 from rlco.recipes.config import RunConfig
 from rlco.recipes.films import film_methods
-from rlco.recipes.references import POLICY, require_kind
-from rlco.recipes.stages import Demonstrations
+from rlco.recipes.methods import METHODS, NO_REAL_TERM, RLCO, Method, Run, in_order
+from rlco.recipes.references import require_kind
 
 T = TypeVar("T")
 REPORT = "report.html"
 RESULTS = "results.json"
-COMPARED = "RL-Co"
-METHODS = {
-    "sft-real": "real-only SFT",
-    "sft-cotrain": "SFT co-training",
-    "sft-control": "compute-matched SFT",
-    "rl-no-real-term": "RL without the real term",
-    "rl": COMPARED,
-}
-"""Stage folder -> its name in tables, in the order of tables."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """One run folder."""
-
-    folder: Path
-    config: RunConfig
-
-    @property
-    def real(self) -> Path:
-        """Folder of the real demonstrations."""
-        return self.folder / "record"
-
-    @property
-    def sim(self) -> Path:
-        """Folder of the generated demonstrations."""
-        return self.folder / "generate"
-
-    @property
-    def methods(self) -> dict[str, str]:
-        """Return those of ``METHODS`` that this run has."""
-        return {k: v for k, v in METHODS.items() if k != "rl-no-real-term" or self.config.without_real_term}
 
 
 def run_recipe(config: RunConfig, folder: Path) -> Path:
@@ -79,20 +46,19 @@ def run_recipe(config: RunConfig, folder: Path) -> Path:
 
 def main_job(run: Run) -> dict[str, Callable[[], object]]:
     """Return the stages in order."""
-    jobs: dict[str, Callable[[], object]] = {
+    compared = methods_of(run.config)
+    return {
         "record": lambda: record(run),
         "generate": lambda: generate(run),
-        "sft-real": lambda: sft_real(run),
-        "sft-cotrain": lambda: sft_cotrain(run),
-        "rl": lambda: rl(run),
-    }
-    if run.config.without_real_term:
-        jobs["rl-no-real-term"] = lambda: rl_without_real_term(run)
-    return jobs | {
-        "sft-control": lambda: sft_control(run),
+        **{method.stage: partial(method.train, run) for method in in_order(compared)},
         "eval": lambda: evaluate_all(run),
-        "videos": lambda: film_methods(run.folder, run.config, methods=run.methods),
+        "videos": lambda: film_methods(run.folder, run.config, methods={m.stage: m.name for m in compared}),
     }
+
+
+def methods_of(config: RunConfig) -> tuple[Method, ...]:
+    """Return those of ``METHODS`` that the main job compares."""
+    return tuple(method for method in METHODS if method is not NO_REAL_TERM or config.without_real_term)
 
 
 def record(run: Run) -> object:
@@ -118,68 +84,25 @@ def generate(run: Run) -> object:
         return generate_demonstrations(run.sim, Dataset.open(run.real), config, num_envs=c.num_envs, reporter=bar)
 
 
-def sft_real(run: Run) -> object:
-    """Train the real-only baseline."""
-    demonstrations = Demonstrations(real=run.real)
-    return stages.sft(
-        run.folder / "sft-real", start=run.config.base, demonstrations=demonstrations, config=run.config.real_only
-    )
-
-
-def sft_cotrain(run: Run) -> object:
-    """Train Stage I, which is also the co-training baseline."""
-    return stages.sft(
-        run.folder / "sft-cotrain", start=run.config.base, demonstrations=both(run), config=run.config.cotraining
-    )
-
-
-def sft_control(run: Run) -> object:
-    """Continue Stage I for as many gradient samples as Stage II used."""
-    used = json.loads((run.folder / "rl" / "manifest.json").read_text())["outputs"]["gradient_samples"]
-    cotraining = run.config.cotraining
-    # a seed of its own: Stage I goes on with new draws, it does not see its first ones again
-    seed = seed_of(cotraining.seed, "control")
-    config = replace(cotraining, steps=-(-used // cotraining.batch_size), seed=seed)
-    start = run.folder / "sft-cotrain" / POLICY
-    return stages.sft(run.folder / "sft-control", start=start, demonstrations=both(run), config=config)
-
-
-def rl(run: Run) -> object:
-    """Run Stage II."""
-    start = run.folder / "sft-cotrain" / POLICY
-    return stages.rl(run.folder / "rl", start=start, real=run.real, task_name=run.config.task, config=run.config.rl)
-
-
-def rl_without_real_term(run: Run) -> object:
-    """Run Stage II with beta = 0, everything else equal."""
-    config = replace(run.config.rl, beta=0.0)
-    start = run.folder / "sft-cotrain" / POLICY
-    return stages.rl(run.folder / "rl-no-real-term", start=start, real=None, task_name=run.config.task, config=config)
-
-
-def both(run: Run) -> Demonstrations:
-    """Return the mixture of Stage I."""
-    return Demonstrations(real=run.real, sim=run.sim, alpha=run.config.alpha)
-
-
 def evaluate_all(run: Run) -> object:
     """Evaluate every method in both worlds on the same list of initial states."""
     return [
         stages.evaluation(
-            run.folder / "eval" / f"{stage}-{domain}",
-            name=name,
-            policy=run.folder / stage / POLICY,
+            run.folder / "eval" / f"{method.stage}-{domain}",
+            name=method.name,
+            policy=run.policy(method),
             settings=run.config.evaluation(domain),
             num_states=run.config.num_states,
         )
-        for stage, name in run.methods.items()
+        for method in methods_of(run.config)
         for domain in ("standin", "twin")
     ]
 
 
-def make_report(folder: Path, *, compared: str = COMPARED) -> Path:
+def make_report(folder: Path, *, compared: str = RLCO.name) -> Path:
     """Write ``report.html`` and ``results.json`` of a run folder; return the report's path."""
-    data = read_run(folder, compared=compared, order=tuple(METHODS.values()), unseen=unseen_objects(folder))
+    order = tuple(method.name for method in METHODS)
+    data = read_run(folder, compared=compared, order=order, unseen=unseen_objects(folder))
     write_json(folder / RESULTS, summary(data))
     write_report(data, folder / REPORT)
     return folder / REPORT

@@ -194,6 +194,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
         # a dense reward pays for every step: if success ended it, the best policy would be one that never succeeds
         end_on_success=config.reward == "sparse",
         image_size=policy.config.image_size,
+        random_look=config.random_look,
     ) as world:
         stage = StageTwo(policy, collector(world, config), real_term(policy, dataset, config), config)
         with progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rlco.core.errors import unknown_name
 from rlco.core.poses import yaw_to_quat
+from rlco.core.rng import numpy_generator
 from rlco.core.scene import InitialState, Look, Nudge, ObjectSpec, Part
 from rlco.tasks.contract import Ends, Task
 
@@ -138,6 +139,34 @@ def _paraphrase(task: Task, state: InitialState, rng: np.random.Generator) -> In
     sentences = task.paraphrases(state)
     return replace(state, instruction=sentences[int(rng.integers(len(sentences)))])
 
+
+def random_look(state: InitialState, rng: np.random.Generator) -> InitialState:
+    """Return ``state`` under one of ``LOOKS``: domain randomisation of what is seen."""
+    return replace(state, look=LOOKS[int(rng.integers(len(LOOKS)))])
+
+
+def _looks(count: int) -> tuple[Look, ...]:
+    """Return lamps from dim to bright and warm to cold, each with a camera up to 3 cm and 2.5 degrees out of place."""
+    rng = numpy_generator(0, "looks")
+    angle = float(np.deg2rad(2.5))
+    found = []
+    for _ in range(count):
+        warmth = float(rng.uniform(-0.2, 0.2))
+        right, up, back = rng.uniform(-0.03, 0.03, 3).tolist()
+        pitch, yaw, roll = rng.uniform(-angle, angle, 3).tolist()
+        found.append(
+            Look(
+                brightness=float(rng.uniform(0.5, 1.5)),
+                tint=(1.0 + warmth, 1.0, 1.0 - warmth),
+                camera_offset_m=(right, up, back),
+                camera_offset_rad=(pitch, yaw, roll),
+            )
+        )
+    return tuple(found)
+
+
+LOOKS = _looks(16)
+"""So many that no policy learns one by heart, so few that scenes are compiled in seconds."""
 
 _CHANGES: dict[str, Change] = {
     UNSEEN_STATES: _unseen_states,

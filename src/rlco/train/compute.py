@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "bfloat16"]
-_YOUNGER = {"lora_init": "kaiming", "crop_area": None, "value_huber": 1.0}
+_YOUNGER = {"lora_init": "kaiming", "crop_area": None, "value_huber": 1.0, "random_look": False}
 """Options that the first records of runs do not have, with the value by which they change nothing there: what it was
 then, whatever the default is now."""
 _EXPLORED = {"flow": "exploration"}

@@ -83,6 +83,8 @@ class RLConfig:
     """First iterations in which only the critic learns; GRPO has none."""
     reward: Literal["sparse", "dense"] = "sparse"
     """``sparse``: an episode ends at success; ``dense``: it goes on to the clock, for success pays at every step."""
+    random_look: bool = False
+    """Domain randomisation: every episode in the twin has a lamp and a camera of its own (PPO)."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     save_every: int = 10
     seed: int = 0
@@ -170,6 +172,7 @@ def _require_sense(config: RLConfig) -> None:
     if config.algo == "grpo":
         config.exploration.require_critic_is_read()
         _require(config, "group_size", "2 or more", config.group_size >= 2)
+        _require(config, "random_look", "off for grpo", not config.random_look)
         fits = config.num_envs % config.group_size == 0
         _require(config, "num_envs", f"a multiple of group_size {config.group_size} for grpo", fits)
 

@@ -25,6 +25,7 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
     reward: str = "sparse",
     max_steps: int | None = None,
     end_on_success: bool = True,
+    random_look: bool = False,
 ) -> World:
     """Return a vector environment of ``num_envs`` copies of a task.
 
@@ -43,6 +44,7 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
         max_steps: Control steps after which an episode is cut; the task's own number by default.
         end_on_success: An episode ends when it has succeeded; if not, it goes on to the clock and ``success`` says
             whether the goal is met at that moment.
+        random_look: Domain randomisation: every start that the world draws has a lamp and a camera of its own.
     """
     chosen = task_of(task) if isinstance(task, str) else task
     spec = WorldSpec(
@@ -56,6 +58,7 @@ def make_world(  # noqa: PLR0913  (every argument has a plain default)
         reward=reward,
         max_steps=chosen.max_steps if max_steps is None else max_steps,
         end_on_success=end_on_success,
+        random_look=random_look,
     )
     workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
     if workers < 1:

@@ -35,6 +35,7 @@ class WorldSpec:
     reward: str
     max_steps: int
     end_on_success: bool
+    random_look: bool
 
     def __post_init__(self) -> None:
         _check_engine(self.engine, self.domain)

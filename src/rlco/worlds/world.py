@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.core.scene import ACTION_DIM, MAX_ROTATION_RAD, MAX_TRANSLATION_M, STATE_DIM, Facts, InitialState
+from rlco.tasks import shifts
 from rlco.tasks.contract import Task
 from rlco.worlds.pool import WorkerLostError, WorkerPool
 from rlco.worlds.spec import MAX_CHUNK, RENDER_MODES, Start, WorldSpec, check_choice
@@ -215,9 +216,13 @@ class World(gym.vector.VectorEnv):
 
     def _begin(self, envs: Sequence[int], given: Sequence[InitialState | None]) -> None:
         for e, state in zip(envs, given, strict=True):
-            self._initial[e] = state or self.task.sample_initial_state(self._rngs[e])
+            self._initial[e] = state or self._drawn(self._rngs[e])
         self._retry(lambda: self._place(envs))
         self._lost_since_step[envs] = False
+
+    def _drawn(self, rng: np.random.Generator) -> InitialState:
+        state = self.task.sample_initial_state(rng)
+        return shifts.random_look(state, rng) if self._spec.random_look else state
 
     def _place(self, envs: Sequence[int]) -> list[Any]:
         """Put environments at their initial states."""

@@ -1,0 +1,58 @@
+"""The paper's studies."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Arguments of ``rlco study``."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """table1, table2, fig4, fig5, fig6, fig7 or beyond."""
+    folder: Path | None = None
+    """Where jobs and pages are kept; runs/studies by default, with the budget where it is not 1. Studies share jobs."""
+    only: str | None = None
+    """Run the jobs with this in their names, such as push-cube or openvla-nano-real20-reality0."""
+    budget: float = 1.0
+    """Share of updates, iterations, generated demonstrations and initial states; below 1 it proves less."""
+    parallel: int = 1
+    """Jobs side by side, the cores shared among them; what they say is in their folders."""
+    list: bool = False
+    """Show the jobs and whether they are finished, and run nothing."""
+    page: bool = False
+    """Write the page of what is finished, and run nothing."""
+
+    def run(self) -> int:
+        """See the overview."""
+        from rlco.recipes.studies import study
+        from rlco.recipes.studies.run import chosen, is_finished, make_page, run_beside, run_jobs
+
+        if self.parallel < 1:
+            raise ValueError(f"--parallel must be 1 or more, got {self.parallel}.")
+        found = study(self.name, budget=self.budget)
+        names = chosen(found, self.only)
+        root = self.folder or Path("runs") / ("studies" if self.budget == 1 else f"studies-budget{self.budget:g}")
+        if self.list:
+            for name in names:
+                print(f"{'finished' if is_finished(found, name, root) else 'to do':<9} {name}")
+            return 0
+        failed: list[str] = []
+        if not self.page:
+            if self.parallel == 1:
+                run_jobs(found, root, names=names)
+            else:
+                failed = run_beside({n: self._command(n, root) for n in names}, root, parallel=self.parallel)
+        print(f"Page: {make_page(found, root)}")
+        return 1 if failed else 0
+
+    def _command(self, name: str, root: Path) -> list[str]:
+        """Return the command that runs one job and nothing beside it."""
+        arguments = ["study", self.name, "--folder", str(root), "--only", name, "--budget", str(self.budget)]
+        return [sys.executable, "-m", "rlco.cli", *arguments]

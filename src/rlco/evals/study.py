@@ -1,0 +1,219 @@
+"""What a study found: evaluations by table, row and column, and how rows are compared.
+
+A cell of a table holds one evaluation for each part (a task's job with its own seed and reality). Rows of one column
+are compared state by state within the same parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rlco.core.rng import numpy_generator
+from rlco.evals.outcome import EvaluationResult, merged
+from rlco.evals.report_data import figures
+from rlco.evals.statistics import Interval, PairedDifference, Successes, paired_difference
+
+RESAMPLES = 10_000
+AVERAGE = "average"
+"""The column over all the others of a table, every episode counted once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a figure stands in a study's tables."""
+
+    table: str
+    row: str
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An evaluation and where it stands."""
+
+    place: Place
+    part: str
+    """The job that it belongs to: rows are compared within the same parts."""
+    seed: int
+    """Of training."""
+    result: EvaluationResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Success in simulation while a policy learns."""
+
+    line: str
+    """Its name in the figure; curves of one name are seeds of it."""
+    part: str
+    steps: tuple[float, ...]
+    """Control steps in all environments."""
+    success: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One row against the compared row in a column."""
+
+    place: Place
+    """Of the other row."""
+    paired: PairedDifference
+    bootstrap: Interval
+    p_holm: float = 1.0
+    """The sign test's p, adjusted for all comparisons of the study (Holm)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyData:
+    """Everything on a study's page."""
+
+    name: str
+    title: str
+    question: str
+    compared: str
+    """The row whose difference to every other one is shown."""
+    entries: tuple[Entry, ...]
+    curves: tuple[Curve, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Parts that were not run yet."""
+    average: bool = False
+    """Whether tables have a column over all others."""
+    paper: Mapping[Place, float] = field(default_factory=dict)
+    """The paper's own figures, on a robot [%]."""
+    x_label: str | None = None
+    """What a column's number is, where figures are lines over it; None: figures are bars."""
+    films: Mapping[str, str] = field(default_factory=dict)
+    """mp4 file, from the page's folder -> its caption."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def tables(self) -> tuple[str, ...]:
+        """Return the names of the tables, in order."""
+        return tuple(dict.fromkeys(e.place.table for e in self.entries))
+
+    def rows(self, table: str) -> tuple[str, ...]:
+        """Return the rows of a table, in order."""
+        return tuple(dict.fromkeys(e.place.row for e in self.entries if e.place.table == table))
+
+    def columns(self, table: str) -> tuple[str, ...]:
+        """Return the columns of a table, in order; last the average, where there is one."""
+        named = tuple(dict.fromkeys(e.place.column for e in self.entries if e.place.table == table))
+        return (*named, AVERAGE) if self.average and len(named) > 1 else named
+
+    def cell(self, place: Place) -> EvaluationResult | None:
+        """Return a cell's episodes, merged over its parts; None where nothing was run."""
+        found = {f"{e.place.column}/{e.part}": e.result for e in self.entries if self._is_in(e.place, place)}
+        return merged(found) if found else None
+
+    def is_complete(self, place: Place) -> bool:
+        """Return whether the cell has every part that another row of its column has."""
+        parts = {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, place)}
+        wanted = Place(table=place.table, row=self.compared, column=place.column)
+        return parts == {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, wanted)}
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Return the compared row against every other row, column by column, with p adjusted for their number.
+
+        Outside of the twin: what it wins there is no answer.
+        """
+        found = tuple(self._comparisons())
+        adjusted = holm([c.paired.sign_test_p for c in found])
+        return tuple(
+            Comparison(place=c.place, paired=c.paired, bootstrap=c.bootstrap, p_holm=p)
+            for c, p in zip(found, adjusted, strict=True)
+        )
+
+    def _comparisons(self) -> Iterator[Comparison]:
+        for table in self.tables():
+            for column in self.columns(table):
+                ours = self.cell(Place(table=table, row=self.compared, column=column))
+                for row in self.rows(table):
+                    place = Place(table=table, row=row, column=column)
+                    other = self.cell(place)
+                    if row == self.compared or ours is None or other is None or ours.domain == "twin":
+                        continue
+                    pair = ours.successes(), other.successes()
+                    yield Comparison(
+                        place=place, paired=paired_difference(*pair), bootstrap=bootstrap_difference(*pair, seed=0)
+                    )
+
+    @staticmethod
+    def _is_in(found: Place, wanted: Place) -> bool:
+        is_column = wanted.column in (AVERAGE, found.column)
+        return found.table == wanted.table and found.row == wanted.row and is_column
+
+
+def bootstrap_difference(first: Successes, second: Successes, *, seed: int) -> Interval:
+    """Return the mean over shared states of the difference of mean successes, and its percentile bootstrap interval.
+
+    States are drawn again, with replacement, ``RESAMPLES`` times; a state's repeats stay together. Fewer than two
+    shared states: the interval is everything.
+    """
+    shared = sorted(s for s in first.keys() & second.keys() if len(first[s]) and len(second[s]))
+    deltas = np.array([np.mean(first[s]) - np.mean(second[s]) for s in shared])
+    if len(deltas) < 2:
+        return Interval(value=float(deltas.mean()) if len(deltas) else float("nan"), low=-1.0, high=1.0)
+    # a state's difference has few values: drawing how often each occurs is drawing the states
+    values, counts = np.unique(deltas, return_counts=True)
+    rng = numpy_generator(seed, "bootstrap")
+    means = rng.multinomial(len(deltas), counts / len(deltas), size=RESAMPLES) @ values / len(deltas)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(value=float(deltas.mean()), low=float(low), high=float(high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number: p_(i) becomes max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm)."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def study_json(data: StudyData) -> dict[str, Any]:
+    """Return the tables' figures and every episode as JSON values."""
+    return {
+        "name": data.name,
+        "title": data.title,
+        "compared": data.compared,
+        "missing": list(data.missing),
+        "provenance": dict(data.provenance),
+        "rates": [
+            {**asdict(place), "complete": data.is_complete(place), **figures(cell.rate())}
+            for place in places(data)
+            if (cell := data.cell(place)) is not None
+        ],
+        "comparisons": [
+            {**asdict(c.place), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
+            for c in data.comparisons()
+        ],
+        "curves": [asdict(curve) for curve in data.curves],
+        "episodes": [episodes_json(entry) for entry in data.entries],
+    }
+
+
+def places(data: StudyData) -> list[Place]:
+    """Return every place of every table."""
+    return [
+        Place(table=table, row=row, column=column)
+        for table in data.tables()
+        for row in data.rows(table)
+        for column in data.columns(table)
+    ]
+
+
+def episodes_json(entry: Entry) -> dict[str, Any]:
+    """Return an entry's episodes, a row each: state, repeat, success, control steps, why it ended."""
+    rows = [[o.state, o.repeat, o.success, o.steps, str(o.stop_reason), str(o.reached)] for o in entry.result.outcomes]
+    return {
+        **asdict(entry.place),
+        "part": entry.part,
+        "seed": entry.seed,
+        "domain": entry.result.domain,
+        "columns": ["state", "repeat", "success", "steps", "stop_reason", "reached"],
+        "outcomes": rows,
+    }

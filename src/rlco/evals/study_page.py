@@ -1,0 +1,179 @@
+"""A study's results as one page: Markdown for reading in a repository, HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from rlco.core.files import write_atomic, write_json
+from rlco.evals.report import NOTHING, STANDIN_NOTE, figure, points, section
+from rlco.evals.report_style import CSS
+from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, study_json
+from rlco.evals.study_plots import study_figures
+
+HOW = (
+    "Share of successful episodes with its Wilson 95 % interval, every method on the same named "
+    "initial states. Differences are means over states; their 95 % interval is a bootstrap over states (a state's "
+    "repeats stay together), p an exact two-sided sign test over states, adjusted for all comparisons on this page "
+    "(Holm). Intervals are over initial states, not over training seeds: every seed and reality stands below."
+)
+PARTS = "Every seed and reality"
+
+
+def write_study(data: StudyData, folder: Path) -> Path:
+    """Write ``NAME.json``, ``NAME.md``, ``NAME.html`` and the figures; return the HTML page's path."""
+    figures = study_figures(data)
+    write_json(folder / f"{data.name}.json", study_json(data))
+    for name, svg in figures.items():
+        _write(folder / f"{data.name}-{name}.svg", svg)
+    _write(folder / f"{data.name}.md", markdown(data, figures))
+    _write(folder / f"{data.name}.html", html(data, figures))
+    return folder / f"{data.name}.html"
+
+
+Cells = Sequence[Sequence[str]]
+
+
+def rates_table(data: StudyData, table: str) -> Cells:
+    """Return a header and the rows: rate, interval, and the paper's figure where it has one."""
+    columns = data.columns(table)
+    rows = (
+        [row, *(_rate(data, Place(table=table, row=row, column=column)) for column in columns)]
+        for row in data.rows(table)
+    )
+    return [["success [%]", *columns], *rows]
+
+
+def _rate(data: StudyData, place: Place) -> str:
+    cell = data.cell(place)
+    paper = data.paper.get(place)
+    told = "" if paper is None else f"; paper {paper:g}"
+    if cell is None:
+        return f"{NOTHING}{told}"
+    rate = cell.rate()
+    mark = "" if data.is_complete(place) else " *"
+    return f"{_hundred(rate.value)} ({_hundred(rate.low)} to {_hundred(rate.high)}){mark}{told}"
+
+
+def _hundred(share: float) -> str:
+    return NOTHING if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def differences_table(data: StudyData, table: str, found: Mapping[Place, Comparison]) -> Cells:
+    """Return a header and one row for each other method: difference, interval, adjusted p."""
+    columns = data.columns(table)
+    rows = [[f"{data.compared} minus", *columns]]
+    for row in data.rows(table):
+        if row != data.compared:
+            places = [Place(table=table, row=row, column=column) for column in columns]
+            rows.append([row, *(_difference(found.get(place)) for place in places)])
+    return rows
+
+
+def cells_of(data: StudyData, table: str, found: Mapping[Place, Comparison]) -> list[Cells]:
+    """Return the rates of a table, and the differences where something is compared in it."""
+    is_compared = any(place.table == table for place in found)
+    return [rates_table(data, table), *([differences_table(data, table, found)] if is_compared else [])]
+
+
+def _difference(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return NOTHING
+    gap = comparison.bootstrap
+    p = "p < 0.001" if comparison.p_holm < 0.001 else f"p = {comparison.p_holm:.3f}"
+    return f"{points(gap.value)} ({points(gap.low)} to {points(gap.high)}), {p}"
+
+
+def parts_table(data: StudyData) -> Cells:
+    """Return a header and one row for each entry: what was trained, with which seed, and its rate."""
+    rows = [["part", "table", "row", "column", "success [%]", "episodes"]]
+    for entry in data.entries:
+        rate, place = entry.result.rate(), entry.place
+        told = f"{_hundred(rate.value)} ({_hundred(rate.low)} to {_hundred(rate.high)})"
+        rows.append([entry.part, place.table, place.row, place.column, told, str(len(entry.result.outcomes))])
+    return rows
+
+
+def headline(data: StudyData) -> str:
+    """Return the smallest difference of the compared row, in one sentence."""
+    found = [c for c in data.comparisons() if c.place.column != AVERAGE]
+    if not found:
+        return "Nothing to compare yet."
+    better = sum(c.bootstrap.low > 0 for c in found)
+    worse = sum(c.bootstrap.high < 0 for c in found)
+    return (
+        f"{data.compared} against {len(found)} other figures: better in {better}, worse in {worse}, not told apart in "
+        f"{len(found) - better - worse} (95 % intervals)."
+    )
+
+
+def markdown(data: StudyData, figures: Mapping[str, str]) -> str:
+    """Return the page as Markdown; figures are files beside it."""
+    comparisons = {c.place: c for c in data.comparisons()}
+    parts = [f"# {data.title}", data.question, f"**{headline(data)}**", *_remarks(data)]
+    for table in data.tables():
+        parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, comparisons))]
+    parts += [f"![{name}]({data.name}-{name}.svg)" for name in figures]
+    parts += [HOW, f"## {PARTS}", _pipes(parts_table(data))]
+    if data.films:
+        parts += ["## Films", "\n".join(f"- [{caption}]({path})" for path, caption in data.films.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(data: StudyData, figures: Mapping[str, str]) -> str:
+    """Return the page as HTML."""
+    comparisons = {c.place: c for c in data.comparisons()}
+    tables = [
+        section(escape(t), "".join(_rows(cells) for cells in cells_of(data, t, comparisons))) for t in data.tables()
+    ]
+    body = (
+        f"<h1>{escape(data.title)}</h1><p>{escape(data.question)}</p>",
+        f'<p class="headline">{escape(headline(data))}</p><p class="note">{STANDIN_NOTE}</p>',
+        *(f"<p>{escape(remark)}</p>" for remark in _remarks(data)),
+        *(section("", figure(svg, name)) or "" for name, svg in figures.items()),
+        *tables,
+        f"<p class=caption>{HOW}</p>",
+        section(PARTS, _rows(parts_table(data))),
+        section("Films", _films(data)),
+    )
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head = f"<head>{meta}<title>{escape(data.title)}</title><style>{CSS}</style></head>"
+    return f'<!doctype html>\n<html lang="en">{head}\n<body><main>{"".join(body)}</main></body></html>\n'
+
+
+def _films(data: StudyData) -> str:
+    return "".join(
+        f'<figure><video controls muted playsinline preload="none" src="{escape(path)}"></video>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for path, caption in data.films.items()
+    )
+
+
+def _remarks(data: StudyData) -> list[str]:
+    told = "; ".join(f"{name}: {value}" for name, value in data.provenance.items())
+    remarks = ["Stand-in results: nothing here was run on a robot." + (f" {told}." if told else "")]
+    if data.missing:
+        remarks.append(
+            f"Not run yet: {', '.join(data.missing)}. A figure marked * lacks parts: its row is not compared fairly."
+        )
+    return remarks
+
+
+def _pipes(cells: Cells) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
+
+
+def _rows(cells: Cells) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in cells[0])
+    body = "".join(
+        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(value)}</td>' for value in row[1:])}</tr>"
+        for row in cells[1:]
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

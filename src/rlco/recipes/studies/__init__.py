@@ -1,0 +1,38 @@
+"""The paper's studies as code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rlco.core.errors import unknown_name
+from rlco.recipes.budgets import reduced
+from rlco.recipes.studies.definitions import beyond, fig4, fig5, fig6, fig7, table1, table2
+from rlco.recipes.studies.measure import Study
+
+STUDIES: dict[str, Callable[[], Study]] = {
+    "table1": table1,
+    "table2": table2,
+    "fig4": fig4,
+    "fig5": fig5,
+    "fig6": fig6,
+    "fig7": fig7,
+    "beyond": beyond,
+}
+
+
+def study(name: str, *, budget: float = 1.0) -> Study:
+    """Return a study; ``budget`` below 1 does less of everything and proves less.
+
+    Raises ``LookupError`` naming the nearest one, ``ValueError`` for a budget that is not in (0, 1].
+    """
+    if name not in STUDIES:
+        raise unknown_name("study", name, STUDIES)
+    found = STUDIES[name]()
+    if budget == 1.0:
+        return found
+    return replace(
+        found,
+        figures=tuple(replace(figure, job=reduced(figure.job, budget)) for figure in found.figures),
+        curves=tuple(replace(curve, job=reduced(curve.job, budget)) for curve in found.curves),
+    )

@@ -1,0 +1,95 @@
+"""What a study is made of: figures to be measured, each of one method of one job in one world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from rlco.evals.study import Place
+from rlco.evals.suite import EvaluationSettings
+from rlco.recipes.config import RunConfig
+from rlco.recipes.methods import Method, Reinforced, in_order
+from rlco.recipes.stages import EVALUATION_PREFIX
+
+STANDIN, TWIN = "standin", "twin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """Where a policy is evaluated."""
+
+    domain: str = STANDIN
+    shift: str | None = None
+    """The distribution shift of the initial states."""
+
+    @property
+    def name(self) -> str:
+        """Return the last part of an evaluation's folder."""
+        return self.domain if self.shift is None else f"{self.domain}-{self.shift}"
+
+    def settings(self, job: RunConfig) -> EvaluationSettings:
+        """Return the protocol."""
+        return replace(job.evaluation(self.domain), shift=self.shift)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A figure: a method of a job, evaluated in a world; and where it stands."""
+
+    place: Place
+    job: RunConfig
+    method: Method
+    world: World = field(default_factory=World)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """A curve: success in simulation while a Stage II of a job learns."""
+
+    line: str
+    job: RunConfig
+    method: Reinforced
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """Figures that answer a question of the paper."""
+
+    name: str
+    title: str
+    question: str
+    figures: tuple[Measured, ...]
+    curves: tuple[Learned, ...] = ()
+    compared: str = "RL-Co"
+    """The row whose difference to every other one is shown."""
+    paper: Mapping[Place, float] = field(default_factory=dict)
+    """The paper's own figures, on a robot [%]."""
+    average: bool = False
+    """Whether tables have a column over all others."""
+    x_label: str | None = None
+    """What a column's number is, where figures are lines over it."""
+
+    def jobs(self) -> dict[str, RunConfig]:
+        """Return job name -> job, in order. Jobs of one name are one job."""
+        found: dict[str, RunConfig] = {}
+        for part in (*self.figures, *self.curves):
+            name = job_name(part.job)
+            if found.setdefault(name, part.job) != part.job:
+                raise ValueError(f"The study '{self.name}' has two different jobs of the name '{name}'.")
+        return found
+
+    def methods(self, name: str) -> tuple[Method, ...]:
+        """Return what is trained in a job: its methods and what they need, each after what it needs."""
+        return in_order(tuple(part.method for part in (*self.figures, *self.curves) if job_name(part.job) == name))
+
+
+def job_name(job: RunConfig) -> str:
+    """Return a job's folder: task, base, reality, seed, and the number of real demonstrations."""
+    base = job.base.replace(":", "-")
+    return f"{job.task}-{base}-real{job.real_demonstrations}-reality{job.reality}-seed{job.seed}"
+
+
+def evaluation_folder(figure: Measured) -> str:
+    """Return the folder of a figure's evaluation in its job's. A run's report reads those without a shift."""
+    kind = EVALUATION_PREFIX if figure.world.shift is None else "shifts"
+    return f"{kind}/{figure.method.stage}-{figure.world.name}"

@@ -1,0 +1,214 @@
+"""Run a study: job by job, each resumable, and its page from whatever is finished."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlco.core.files import MANIFEST, exclusive, require_writable
+from rlco.core.progress import clock
+from rlco.evals.outcome import EvaluationResult
+from rlco.evals.report_data import CLIPS, TIMINGS, read_json
+from rlco.evals.study import Curve, Entry, StudyData
+from rlco.evals.study_page import write_study
+from rlco.recipes import stages
+from rlco.recipes.films import film_methods
+from rlco.recipes.methods import RLCO, Run
+from rlco.recipes.references import policy_config
+from rlco.recipes.run import claim_run, commit, generate, record, timed
+from rlco.recipes.stages import RESULT
+from rlco.recipes.studies.measure import Learned, Measured, Study, World, evaluation_folder, job_name
+from rlco.train.log import read_metrics
+
+LOG = "log.txt"
+"""In a job's folder: what a job said that ran beside others."""
+
+
+def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> None:
+    """Run some of a study's jobs one after the other; what is finished is kept, whichever study finished it."""
+    for name in names:
+        run_job(study, name, root)
+
+
+def run_job(study: Study, name: str, root: Path) -> None:
+    """Run what a study needs of one job."""
+    run = run_of(study, name, root)
+    require_writable(run.folder)
+    with exclusive(run.folder):
+        claim_run(run)
+        timed(run, "record", lambda: record(run))
+        timed(run, "generate", lambda: generate(run))
+        for method in study.methods(name):
+            timed(run, method.stage, lambda method=method: method.train(run))
+        for figure in study.figures:
+            if job_name(figure.job) == name:
+                timed(run, "eval", lambda figure=figure: evaluate(run, figure))
+        timed(run, "videos", lambda: film_job(study, run))
+
+
+def run_of(study: Study, name: str, root: Path) -> Run:
+    """Return a job's folder and configuration; studies share the folder."""
+    return Run(folder=root / "jobs" / name, config=study.jobs()[name])
+
+
+def evaluate(run: Run, figure: Measured) -> EvaluationResult:
+    """Measure one figure."""
+    return stages.evaluation(
+        run.folder / evaluation_folder(figure),
+        name=figure.method.name,
+        policy=run.policy(figure.method),
+        settings=figure.world.settings(run.config),
+        num_states=run.config.num_states,
+    )
+
+
+def film_job(study: Study, run: Run) -> None:
+    """Film what a job's methods do on the same starts, where there is Stage II among them to compare with."""
+    stand = [f.method for f in study.figures if f.job == run.config and f.world == World()]
+    methods = {method.stage: method.name for method in stand}
+    if RLCO.stage in methods:
+        film_methods(run.folder, run.config, methods=methods)
+
+
+def chosen(study: Study, only: str | None) -> tuple[str, ...]:
+    """Return the names of the jobs that contain ``only``. Raises ``LookupError`` where there is none."""
+    names = tuple(name for name in study.jobs() if only is None or only in name)
+    if not names:
+        raise LookupError(f"No job of '{study.name}' has '{only}' in its name. They are: {', '.join(study.jobs())}.")
+    return names
+
+
+def is_finished(study: Study, name: str, root: Path) -> bool:
+    """Return whether everything that the study wants of a job is on disk."""
+    folder = root / "jobs" / name
+    figures = (folder / evaluation_folder(f) / MANIFEST for f in study.figures if job_name(f.job) == name)
+    curves = (folder / c.method.stage / MANIFEST for c in study.curves if job_name(c.job) == name)
+    return all(path.exists() for path in (*figures, *curves))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Child:
+    """A job that runs in a process of its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    began: float
+
+
+def run_beside(commands: Mapping[str, list[str]], root: Path, *, parallel: int) -> list[str]:
+    """Run one command a job, ``parallel`` at once; return the jobs that failed. What they say is in their folders."""
+    waiting, running, failed = list(commands), list[Child](), list[str]()
+    threads = max(1, len(os.sched_getaffinity(0)) // parallel)
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                name = waiting.pop(0)
+                running.append(start(name, commands[name], root, threads=threads))
+            time.sleep(0.5)
+            for child in [c for c in running if c.process.poll() is not None]:
+                running.remove(child)
+                failed += told(child, root)
+    finally:
+        for child in running:
+            child.process.terminate()
+    return failed
+
+
+def start(name: str, command: list[str], root: Path, *, threads: int) -> Child:
+    """Start a job; its output goes to its log."""
+    folder = root / "jobs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    print(f"{name}: started, it writes to {folder / LOG}", file=sys.stderr)
+    return Child(name=name, process=process, began=time.monotonic())
+
+
+def told(child: Child, root: Path) -> list[str]:
+    """Say how a job ended; return its name if it failed."""
+    took = clock(time.monotonic() - child.began)
+    if child.process.returncode == 0:
+        print(f"{child.name}: finished in {took}", file=sys.stderr)
+        return []
+    said = (root / "jobs" / child.name / LOG).read_text(errors="replace").strip().splitlines() or ["nothing"]
+    print(f"{child.name}: failed after {took}: {said[-1]}", file=sys.stderr)
+    return [child.name]
+
+
+def make_page(study: Study, root: Path) -> Path:
+    """Write the study's page from what is finished; return its path. Raises ``FileNotFoundError`` if nothing is."""
+    data = collect(study, root)
+    if not data.entries:
+        raise FileNotFoundError(f"Nothing of the study '{study.name}' is finished in '{root}'. Run it first.")
+    return write_study(data, root / study.name)
+
+
+def collect(study: Study, root: Path) -> StudyData:
+    """Return what is finished of a study."""
+    found = [(figure, root / "jobs" / job_name(figure.job) / evaluation_folder(figure)) for figure in study.figures]
+    entries = tuple(
+        Entry(
+            place=figure.place,
+            part=job_name(figure.job),
+            seed=figure.job.seed,
+            result=EvaluationResult.load(folder / RESULT),
+        )
+        for figure, folder in found
+        if (folder / MANIFEST).exists()
+    )
+    return StudyData(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        compared=study.compared,
+        entries=entries,
+        curves=tuple(curve(learned, root) for learned in study.curves),
+        missing=tuple(name for name in study.jobs() if not is_finished(study, name, root)),
+        average=study.average,
+        paper=study.paper,
+        x_label=study.x_label,
+        films=films(study, root),
+        provenance=provenance(study, root),
+    )
+
+
+def films(study: Study, root: Path) -> dict[str, str]:
+    """Return the films of the study's jobs, seen from the page's folder -> their captions."""
+    found = [path for name in study.jobs() for path in sorted((root / "jobs" / name / CLIPS).glob("*.mp4"))]
+    return {f"../{path.relative_to(root)}": path.with_suffix(".txt").read_text().strip() for path in found}
+
+
+def curve(learned: Learned, root: Path) -> Curve:
+    """Return success while exploring over control steps in all environments, as far as the stage has come."""
+    job, rl = learned.job, learned.job.rl
+    lines = [
+        line for line in read_metrics(root / "jobs" / job_name(job) / learned.method.stage) if "rl/success" in line
+    ]
+    per_iteration = rl.num_envs * rl.decisions * policy_config(job.base).executed
+    return Curve(
+        line=learned.line,
+        part=job_name(job),
+        steps=tuple(float(line["step"] * per_iteration) for line in lines),
+        success=tuple(float(line["rl/success"]) for line in lines),
+    )
+
+
+def provenance(study: Study, root: Path) -> dict[str, Any]:
+    """Return the command, the machine, the commits of the jobs and the time that they took."""
+    folders = [root / "jobs" / name for name in study.jobs()]
+    commits = sorted({str(read_json(f / "config.json").get("commit", "unknown"))[:12] for f in folders if f.exists()})
+    seconds = sum((sum(read_json(folder / TIMINGS).values()) for folder in folders), start=0.0)
+    return {
+        "command": f"rlco study {study.name}",
+        "commits": ", ".join(commits) or commit(),
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs",
+        "time of all jobs": clock(seconds),
+    }

@@ -1,0 +1,130 @@
+"""Studies: what they want, what they run, and what their page says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlco.cli import main
+from rlco.evals.study import Place
+from rlco.recipes.budgets import debug, reduced
+from rlco.recipes.methods import CONTROL, COTRAINING, REAL_ONLY, RLCO, Reinforced, Run, in_order
+from rlco.recipes.studies import STUDIES, study
+from rlco.recipes.studies.definitions import DRAWS, SIM_ONLY, job
+from rlco.recipes.studies.measure import Learned, Measured, Study, World, evaluation_folder, job_name
+from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, run_job
+
+ALL = sorted(STUDIES)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_two_figures_of_a_study_are_the_same_measurement(name: str) -> None:
+    found = study(name)
+    where = [(job_name(f.job), evaluation_folder(f), f.place) for f in found.figures]
+    assert len(set(where)) == len(where)
+    assert len({(job, folder) for job, folder, _ in where}) == len(where)
+
+
+def test_studies_share_jobs_and_never_disagree_about_one() -> None:
+    jobs: dict[str, object] = {}
+    stages: dict[tuple[str, str], object] = {}
+    for name in ALL:
+        found = study(name)
+        for job_, config in found.jobs().items():
+            assert jobs.setdefault(job_, config) == config
+            for method in found.methods(job_):
+                if isinstance(method, Reinforced):
+                    assert stages.setdefault((job_, method.stage), method.config(config.rl)) == method.config(config.rl)
+    assert len(jobs) < sum(len(study(name).jobs()) for name in ALL)
+
+
+def test_every_figure_is_measured_on_300_states_twice_and_tables_have_three_draws() -> None:
+    for name in ALL:
+        assert all(f.job.num_states == 300 and f.job.repeats == 2 for f in study(name).figures)
+    draws = {(f.job.reality, f.job.seed, f.job.rl.seed) for f in study("table1").figures}
+    assert draws == {(reality, seed, seed) for reality, seed in DRAWS}
+
+
+def test_what_a_method_needs_is_trained_before_it() -> None:
+    stages = [m.stage for m in in_order((CONTROL, RLCO, REAL_ONLY))]
+    assert stages == ["sft-cotrain", "rl", "sft-control", "sft-real"]
+    figure_6 = [m.stage for m in study("fig6").methods("open-drawer-pi05-nano-real20-reality0-seed0")]
+    assert figure_6.index("sft-sim") < figure_6.index("rl-after-sim")
+
+
+def test_simulated_only_training_sees_no_real_demonstration() -> None:
+    demonstrations = SIM_ONLY.data(Run(folder=Path("x"), config=job("push-cube", "pi05-nano", reality=0, seed=0)))
+    assert demonstrations.real is None
+    assert demonstrations.sim == Path("x/generate")
+
+
+def test_a_budget_does_less_of_everything_and_keeps_the_real_demonstrations() -> None:
+    whole = job("open-drawer", "openvla-nano", reality=1, seed=1)
+    tenth = reduced(whole, 0.1)
+    assert tenth.cotraining.steps == whole.cotraining.steps // 10
+    assert tenth.rl.iterations == whole.rl.iterations // 10
+    assert tenth.num_states == 30
+    assert tenth.real_demonstrations == whole.real_demonstrations
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        study("table1", budget=1.5)
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    first = job("push-cube", "pi05-nano", reality=0, seed=0)
+    place = Place(table="t", row="r", column="c")
+    figures = tuple(Measured(place=place, job=c, method=RLCO) for c in (first, replace(first, alpha=0.9)))
+    with pytest.raises(ValueError, match="two different jobs of the name 'push-cube-pi05-nano-real20-reality0-seed0'"):
+        Study(name="s", title="t", question="q", figures=figures).jobs()
+
+
+def test_a_name_in_no_job_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LookupError, match="No job of 'fig7' has 'pick' in its name"):
+        chosen(study("fig7"), "pick")
+    assert main(["study", "fig8"]) == 1
+    assert "Did you mean 'fig" in capsys.readouterr().err
+
+
+def test_a_study_runs_resumes_and_shows_what_is_finished(tmp_path: Path) -> None:
+    jobs = [replace(debug(job("push-cube", "pi05-nano", reality=r, seed=r)), num_states=2) for r in (0, 1)]
+    worlds = {"as it is": World(), "in the dark": World(shift="lighting")}
+    small = Study(
+        name="small",
+        title="Small",
+        question="Does it run?",
+        figures=tuple(
+            Measured(place=Place(table="push", row=m.name, column=c), job=j, method=m, world=w)
+            for j in jobs
+            for c, w in worlds.items()
+            for m in (COTRAINING, RLCO)
+            if c == "as it is" or m is RLCO
+        ),
+        curves=(Learned(line="RL-Co", job=jobs[0], method=RLCO),),
+        average=True,
+        paper={Place(table="push", row="RL-Co", column="as it is"): 18.4},
+    )
+    with pytest.raises(FileNotFoundError, match="Nothing of the study 'small' is finished"):
+        make_page(small, tmp_path)
+    first, second = small.jobs()
+    run_job(small, first, tmp_path)
+    assert is_finished(small, first, tmp_path)
+    assert not is_finished(small, second, tmp_path)
+    results = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(results) == 3
+    run_job(small, first, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+
+    page = make_page(small, tmp_path).read_text()
+    assert f"Not run yet: {second}." in page
+    assert "paper 18.4" in page
+    told = json.loads((tmp_path / "small" / "small.json").read_text())
+    assert len(told["episodes"]) == 3
+    assert len(told["episodes"][0]["outcomes"]) == 2
+    assert told["missing"] == [second]
+    curve = collect(small, tmp_path).curves[0]
+    rl = jobs[0].rl
+    assert curve.steps == tuple(float(i * rl.num_envs * rl.decisions * 4) for i in (1, 2))[: len(curve.steps)]
+    assert (tmp_path / "small" / "small.md").read_text().startswith("# Small\n")
+    assert (tmp_path / "small" / "small-push.svg").read_text().startswith("<?xml")
