@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from rlco.evals.report import percent
+from rlco.evals.outcome import Ending, EvaluationResult
+from rlco.evals.report_text import percent
 from rlco.evals.suite import EvaluationSettings
 from rlco.recipes import stages
 from rlco.recipes.references import policy_config
@@ -135,10 +136,22 @@ class Eval:
         )
         rate = result.rate()
         if self.json:
-            show({**asdict(rate), "episodes": len(result.outcomes), "lost": result.num_lost})
+            counts = {"episodes": len(result.outcomes), "lost": result.num_lost}
+            show({**asdict(rate), **counts, "endings": result.endings})
             return
         interval = f"95 % interval {percent(rate.low)} to {percent(rate.high)}"
         print(f"success {percent(rate.value)}, {interval}, {len(result.outcomes)} episodes, {result.num_lost} lost")
+        print("\n".join(endings_lines(result)))
+
+
+def endings_lines(result: EvaluationResult) -> list[str]:
+    """Return a line for each ending of the finished episodes that occurred: name, count, share."""
+    finished = max(len(result.outcomes) - result.num_lost, 1)
+    return [
+        f"  {ending.value:<14} {count:>5}  {percent(count / finished):>7}"
+        for ending, count in result.endings.items()
+        if count and ending is not Ending.LOST
+    ]
 
 
 def show(figures: Figures) -> None:
