@@ -18,8 +18,8 @@ from rlco.evals.plots import rl_curves, sft_curves
 from rlco.evals.report_data import Keep, MethodResult, ReportData, best_other, compared, splits
 from rlco.evals.report_endings import WHAT_THE_MAP_IS, endings_table, stages_table, start_map
 from rlco.evals.report_style import CSS
-from rlco.evals.report_text import NOTHING, difference_cell, percent, points
-from rlco.evals.statistics import Interval, paired_difference
+from rlco.evals.report_text import NOTHING, percent, points
+from rlco.evals.statistics import Interval, PairedDifference, paired_difference
 
 STANDIN_NOTE = (
     "No robot was used. The <b>stand-in</b> takes the robot's place: a second simulated world with another look "
@@ -54,7 +54,7 @@ def page(data: ReportData) -> str:
         section(f"{escape(data.compared)} against every other method", differences_table(data)),
         section("How episodes ended", endings_table(data)),
         section(f"How far they came: twin and {data.outside}", stages_table(data)),
-        section("Where it succeeds: the start of each episode", start_section(data)),
+        section(f"Where it succeeds on the {data.outside}: the start of each episode", start_section(data)),
         section("Stage II: reinforcement learning with the real term", figure(rl_curves(data.rl), "Stage II curves")),
         section("Supervised training", figure(sft_curves(data.sft), "Learning curves of the supervised stages")),
         section("The same initial state, every method, both worlds", clips(data)),
@@ -156,6 +156,19 @@ def differences_table(data: ReportData) -> str:
     names = "".join(f"<th>stand-in, {name}</th>" for name in columns)
     table = f"<table><thead><tr><th>points</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
     return f"{table}<p class=caption>{WHY_PAIRED}</p>" if others else ""
+
+
+def difference_cell(paired: PairedDifference) -> str:
+    """Return a difference in points; bold where the interval excludes 0."""
+    gap = paired.difference
+    if math.isnan(gap.value):
+        return f"<td>{NOTHING}</td>"
+    value = points(gap.value)
+    kind = "better" if gap.low > 0 else "worse" if gap.high < 0 else "unsure"
+    p = "p &lt; 0.001" if paired.sign_test_p < 0.001 else f"p = {paired.sign_test_p:.3f}"
+    counts = f"better on {paired.wins}, worse on {paired.losses} of {paired.num_states}<br>{p}"
+    interval = f"{points(gap.low)} to {points(gap.high)}"
+    return f'<td><b class="{kind}">{value}</b> <span class="small">{interval}<br>{counts}</span></td>'
 
 
 def start_section(data: ReportData) -> str:

@@ -169,5 +169,9 @@ def summary(data: ReportData) -> dict[str, Any]:
             for m in data.methods
             if m is not ours
         },
+        "endings": {
+            m.name: {r.domain: {k.value: n for k, n in r.endings.items() if n} for r in (m.standin, m.twin) if r}
+            for m in data.methods
+        },
         "seconds": dict(data.seconds),
     }

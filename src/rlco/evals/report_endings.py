@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from html import escape
 
 from rlco.evals.outcome import STAGES, Ending, EvaluationResult
-from rlco.evals.report_data import MethodResult, ReportData, best_other, compared
+from rlco.evals.report_data import ReportData, best_other, compared
 from rlco.evals.report_style import ENDING_COLOURS
-from rlco.evals.report_text import NOTHING, difference_cell, percent
+from rlco.evals.report_text import NOTHING, percent, points
 from rlco.evals.statistics import paired_difference, success_rate
 from rlco.evals.success_map import Start, success_map
 
@@ -20,13 +20,13 @@ WHAT_ENDINGS_ARE = (
 )
 WHAT_STAGES_ARE = (
     "Share of finished episodes that got at least so far. Both worlds start from the same named states, so the "
-    "difference is paired by state (in points, with its 95 % interval): where it first falls is where the twin and the "
-    "stand-in part."
+    "difference is paired by state (in points, with its 95 % interval; bold where that excludes 0). The stage at which "
+    "it grows is the one at which the worlds part."
 )
 WHAT_THE_MAP_IS = (
     "Where the thing that the instruction names was at the start, base frame, as the robot looks at it: forward is up, "
-    "its left is left. One dot a state, coloured by the share of its episodes that succeeded on the stand-in; states "
-    "that start at the same place are drawn side by side."
+    "its left is left. One dot a state, coloured by the share of its episodes that succeeded; states that start at the "
+    "same place are drawn side by side."
 )
 
 
@@ -35,7 +35,9 @@ def endings_table(data: ReportData) -> str:
     worlds = {data.outside: [m.standin for m in data.methods], "twin": [m.twin for m in data.methods]}
     shown = {name: results for name, results in worlds.items() if any(results)}
     rows = "".join(
-        f"<tr><th>{escape(m.name)}</th>" + "".join(bar_cells(results[i]) for results in shown.values()) + "</tr>"
+        f"<tr{' class=ours' if m.name == data.compared else ''}><th>{escape(m.name)}</th>"
+        + "".join(bar_cells(results[i]) for results in shown.values())
+        + "</tr>"
         for i, m in enumerate(data.methods)
     )
     found = {kind for results in shown.values() for r in results if r for kind, share in shares(r).items() if share}
@@ -85,30 +87,32 @@ def mean_steps(result: EvaluationResult) -> str:
 
 def stages_table(data: ReportData) -> str:
     """Return how far episodes came in both worlds: the compared method, and the best of the others."""
-    chosen = (compared(data), best_other(data))
-    sorted_ones = [m for m in chosen if m and m.twin and m.twin.is_sorted and m.standin.is_sorted]
-    body = "".join(stage_rows(m, outside=data.outside) for m in sorted_ones)
-    heads = f"<th>method</th><th>at least</th><th>twin</th><th>{data.outside}</th><th>twin minus {data.outside}</th>"
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-    return f"{table}<p class=caption>{WHAT_STAGES_ARE}</p>" if body else ""
+    both = [m for m in (compared(data), best_other(data)) if m and m.twin]
+    pairs = {m.name: (m.twin, m.standin) for m in both if m.twin and m.twin.is_sorted and m.standin.is_sorted}
+    if not pairs:
+        return ""
+    # where no episode ends with a grasp, "grasped" would repeat "under way"
+    has_grasps = any(result.endings[Ending.GRASPED] for pair in pairs.values() for result in pair)
+    stages = [stage for stage in STAGES if stage != "grasped" or has_grasps]
+    rows = "".join(
+        f"<tr><th>{stage}</th>" + "".join(stage_cells(stage, *pair) for pair in pairs.values()) + "</tr>"
+        for stage in stages
+    )
+    names = "".join(f"<th colspan=3>{escape(name)}</th>" for name in pairs)
+    heads = f"<th>twin</th><th>{data.outside}</th><th>twin minus {data.outside}</th>" * len(pairs)
+    return (
+        f"<table><thead><tr><th></th>{names}</tr><tr><th>at least</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p class=caption>{WHAT_STAGES_ARE}</p>"
+    )
 
 
-def stage_rows(method: MethodResult, *, outside: str) -> str:
-    """Return one method's stages, one below the other."""
-    assert method.twin is not None
-    stages = [stage for stage in STAGES if stage != "grasped" or has_grasps(method)]
-    rows = []
-    for i, stage in enumerate(stages):
-        there, here = method.twin.reaching(stage), method.standin.reaching(stage)
-        name = f"<th rowspan={len(stages)}>{escape(method.name)}</th>" if i == 0 else ""
-        rates = "".join(f"<td>{percent(success_rate(found).value)}</td>" for found in (there, here))
-        rows.append(f"<tr>{name}<td>{stage}</td>{rates}{difference_cell(paired_difference(there, here))}</tr>")
-    return "".join(rows)
-
-
-def has_grasps(method: MethodResult) -> bool:
-    """Return whether an episode ended with a grasp; if none did, "grasped" would repeat "under way"."""
-    return any(r.endings[Ending.GRASPED] > 0 for r in (method.standin, method.twin) if r)
+def stage_cells(stage: str, twin: EvaluationResult, outside: EvaluationResult) -> str:
+    """Return a method's shares of one stage in both worlds and their difference, bold where it is not 0."""
+    there, here = twin.reaching(stage), outside.reaching(stage)
+    gap = paired_difference(there, here).difference
+    value = f"<b>{points(gap.value)}</b>" if gap.low > 0 or gap.high < 0 else points(gap.value)
+    rates = "".join(f"<td>{percent(success_rate(found).value)}</td>" for found in (there, here))
+    return f'{rates}<td>{value} <span class="small">{points(gap.low)} to {points(gap.high)}</span></td>'
 
 
 def start_map(data: ReportData) -> str:

@@ -18,8 +18,10 @@ from rlco.evals.plots import FAINT, INK, to_svg
 FAILED, HALF, SOLVED = "#d95f02", "#f3e9c6", "#1f5fa8"
 """Orange to blue: told apart with every common colour blindness, and by their lightness from the middle."""
 _COLOURS = LinearSegmentedColormap.from_list("success", (FAILED, HALF, SOLVED))
-_COLUMNS, _WIDTH_IN = 4, 11.0
-_DOT_CM, _MARGIN_CM = 0.55, 2.5
+_WIDTH_IN = 11.0
+_WIDE = 0.5
+"""A region less deep than this share of its width has two panels in a row, others four."""
+_DOT_CM, _MARGIN_CM = 0.75, 2.5
 _SAME_CM = 0.1
 """Starts nearer to each other than this are at the same place."""
 _GOLDEN_RAD = math.pi * (3.0 - math.sqrt(5.0))
@@ -41,10 +43,10 @@ def success_map(panels: Mapping[str, Sequence[Start]]) -> str:
     placed = {name: side_by_side_cm(starts) for name, starts in panels.items()}
     every = np.concatenate(list(placed.values()))
     low, high = every.min(0) - _MARGIN_CM, every.max(0) + _MARGIN_CM
-    columns = min(_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
     depth, width = high - low
-    height_in = rows * (min(_WIDTH_IN / columns * depth / width, 4.0) + 0.7) + 0.6
+    columns = 2 if depth < _WIDE * width else 4
+    rows = -(-len(panels) // columns)
+    height_in = rows * (_WIDTH_IN / columns * depth / width + 0.5) + 0.4
     figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, starts) in zip(axes, panels.items(), strict=False):
@@ -86,7 +88,7 @@ def _draw(axis: Axes, dots_cm: Float[ndarray, "n 2"], success: Sequence[float], 
 
 
 def _legend(figure: Figure) -> None:
-    names = {0.0: "every episode failed", 0.5: "half", 1.0: "every episode succeeded"}
+    names = {0.0: "every episode failed", 0.5: "half of them", 1.0: "every episode succeeded"}
     marks = [
         figure.axes[0].scatter([], [], color=_COLOURS(share), s=22, linewidths=0.5, edgecolors=INK, label=name)
         for share, name in names.items()
