@@ -12,7 +12,7 @@ import pytest
 from rlco.evals.outcome import Ending, EvaluationResult
 from rlco.evals.report import page
 from rlco.evals.report_data import MethodResult, ReportData, summary
-from rlco.evals.report_endings import endings_table, stages_table, start_map, starts
+from rlco.evals.report_endings import endings_lines, endings_table, stages_table, start_map, starts
 from rlco.evals.success_map import FAILED, SOLVED, Start, side_by_side_cm, success_map
 from tests.evals.samples import report_data
 from tests.evals.test_endings import outcome
@@ -48,6 +48,14 @@ def cells(table: str) -> list[list[str]]:
     body = table[table.index("<tbody>") : table.index("</tbody>")]
     rows = re.findall(r"<tr.*?</tr>", body)
     return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_the_command_lists_what_occurred_with_its_share_of_the_finished_episodes() -> None:
+    endings = (Ending.NEVER_REACHED, Ending.SUCCESS, Ending.LOST, Ending.SUCCESS, Ending.SUCCESS)
+    assert endings_lines(result("a", endings, domain="twin")) == [
+        "  success            3   75.0 %",
+        "  never reached      1   25.0 %",
+    ]
 
 
 def widths(bar: str) -> dict[str, float]:
@@ -114,7 +122,7 @@ def test_a_report_of_old_results_shows_what_they_know() -> None:
             ),
         )
 
-    data = report_data()
+    data = replace(report_data(), rl={}, sft={})
     old = replace(
         data,
         methods=tuple(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from rlco.evals.outcome import Ending, EvaluationResult
+from rlco.evals.report_endings import endings_lines
 from rlco.evals.report_text import percent
 from rlco.evals.suite import EvaluationSettings
 from rlco.recipes import stages
@@ -142,16 +142,6 @@ class Eval:
         interval = f"95 % interval {percent(rate.low)} to {percent(rate.high)}"
         print(f"success {percent(rate.value)}, {interval}, {len(result.outcomes)} episodes, {result.num_lost} lost")
         print("\n".join(endings_lines(result)))
-
-
-def endings_lines(result: EvaluationResult) -> list[str]:
-    """Return a line for each ending of the finished episodes that occurred: name, count, share."""
-    finished = max(len(result.outcomes) - result.num_lost, 1)
-    return [
-        f"  {ending.value:<14} {count:>5}  {percent(count / finished):>7}"
-        for ending, count in result.endings.items()
-        if count and ending is not Ending.LOST
-    ]
 
 
 def show(figures: Figures) -> None:

@@ -30,6 +30,16 @@ WHAT_THE_MAP_IS = (
 )
 
 
+def endings_lines(result: EvaluationResult) -> list[str]:
+    """Return a line for each ending of the finished episodes that occurred: name, count, share."""
+    finished = max(len(result.outcomes) - result.num_lost, 1)
+    return [
+        f"  {ending.value:<14} {count:>5}  {percent(count / finished):>7}"
+        for ending, count in result.endings.items()
+        if count and ending is not Ending.LOST
+    ]
+
+
 def endings_table(data: ReportData) -> str:
     """Return for each method the share of episodes of each ending as a stacked bar, for each world."""
     worlds = {data.outside: [m.standin for m in data.methods], "twin": [m.twin for m in data.methods]}
