@@ -198,7 +198,7 @@ def test_a_drawer_is_pushed_in_partly() -> None:
     tip = (0.56 + HANDLE_TIP_M[0], 0.0, HANDLE_TIP_M[2])
     assert ended(CLOSE, facts(OPENED)) is Ending.NEVER_REACHED
     assert ended(CLOSE, facts(OPENED, tcp=tip)) is Ending.REACHED
-    assert ended(CLOSE, facts(OPENED, opening_m=0.091), facts(OPENED, opening_m=0.11)) is Ending.NEVER_REACHED
+    assert ended(CLOSE, facts(OPENED, opening_m=0.091), facts(OPENED, opening_m=0.12)) is Ending.NEVER_REACHED
     assert ended(CLOSE, facts(OPENED, opening_m=0.08)) is Ending.TIMED_OUT
     assert ended(CLOSE, facts(OPENED, opening_m=0.08), facts(OPENED)) is Ending.DROPPED  # pulled open again
 
