@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlco.core.progress import clock
-from rlco.evals.report import percent, points
+from rlco.evals.report_text import percent, points
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"

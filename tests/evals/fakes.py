@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 from torch import Tensor
 
 from rlco.core.policy import Observation, Sample
 from rlco.core.scene import Facts, InitialState
+from rlco.tasks.contract import Ends, Stage
+from rlco.tasks.progress import furthest
 
 HOME = (0.3, 0.0, 0.02, 1.0, 0.0, 0.0, 0.0)
 
@@ -27,6 +31,19 @@ def state(name: str, *, length: int = 4, colour: str = "purple") -> InitialState
     )
 
 
+class FakeTask:
+    """Reached is 2 mm, under way 1 cm from the start."""
+
+    stages = (Stage(name="push", ends=Ends.EPISODE),)
+
+    def reference_object(self, state: InitialState, stage: int) -> str:
+        return state.labels["target"]
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        ahead_m = facts.object_pose["named"][:, 0] - HOME[0]
+        return furthest(reached=ahead_m > 0.0019, under_way=ahead_m > 0.0099)
+
+
 class FakeWorld:
     """Adds every dx to the named object and every dy to the other one; solved at dx >= 0.1 in total."""
 
@@ -37,6 +54,7 @@ class FakeWorld:
         self.moved = np.zeros((num_envs, 2))
         self.steps = np.zeros(num_envs, dtype=int)
         self.over = np.ones(num_envs, dtype=bool)
+        self.task = FakeTask()
         self.closed = False
         self.resets = 0
 

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlco.core.episode import StopReason
-from rlco.evals.outcome import EpisodeOutcome, EvaluationResult, Reached
+from rlco.evals.outcome import Ending, EpisodeOutcome, EvaluationResult
 from rlco.evals.report_data import Clip, MethodResult, ReportData
 from rlco.evals.video import Film, side_by_side
 from tests.evals.fakes import state
 
 COLOURS = ("purple", "yellow", "pink", "orange", "green")
 RATES = {"real-only SFT": 0.3, "SFT co-training": 0.52, "compute-matched SFT": 0.55, "RL-Co": 0.74}
-FAILURES = (Reached.NAMED, Reached.BOTH, Reached.OTHER, Reached.NOTHING)
+FAILURES = (
+    Ending.TIMED_OUT,
+    Ending.DROPPED,
+    Ending.GRASPED,
+    Ending.REACHED,
+    Ending.WRONG_OBJECT,
+    Ending.NEVER_REACHED,
+)
 
 
 def result(name: str, rate: float, *, domain: str = "standin", states: int = 150, lost: int = 0) -> EvaluationResult:
@@ -27,14 +34,15 @@ def result(name: str, rate: float, *, domain: str = "standin", states: int = 150
         for repeat in range(2):
             is_lost, success = len(outcomes) < lost, bool(hard[repeat] < rate)
             reason = StopReason.LOST if is_lost else StopReason.SUCCESS if success else StopReason.TIME_LIMIT
-            reached = Reached.LOST if is_lost else Reached.SUCCESS if success else FAILURES[int(rng.integers(4))]
+            ending = Ending.LOST if is_lost else Ending.SUCCESS if success else FAILURES[int(rng.integers(6))]
             outcomes.append(
                 EpisodeOutcome(
                     state=f"state/{i:03d}",
                     repeat=repeat,
                     stop_reason=reason,
                     steps=25 if success else 60,
-                    reached=reached,
+                    ending=ending,
+                    start_m=(0.50 + 0.02 * math.sin(i), 0.15 * (1 - i % 3) + 0.02 * math.cos(3.0 * i)),
                     shift_m=None if is_lost else (0.1, 0.0),
                     labels={"object": COLOURS[i % 5], "target": "named"},
                 )

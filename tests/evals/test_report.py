@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rlco.evals.outcome import Reached
+from rlco.evals.outcome import Ending
 from rlco.evals.plots import mixed_only, rl_curves, running_mean, sft_curves
-from rlco.evals.report import headline, page, points, shares, write_report
+from rlco.evals.report import headline, page, write_report
 from rlco.evals.report_data import MethodResult, ReportData, read_run, summary
+from rlco.evals.report_endings import shares
+from rlco.evals.report_text import points
 from tests.evals.samples import RATES, clip, report_data, result, rl_records, sft_records
 
 
@@ -37,7 +39,17 @@ def test_the_page_loads_nothing_from_anywhere(text: str) -> None:
 def test_every_method_and_every_section_is_there(text: str) -> None:
     for name in RATES:
         assert f"<th>{name}</th>" in text
-    for title in ("Success rates", "Where episodes end", "Stage II", "Supervised", "Time", "Configuration", "<video"):
+    for title in (
+        "Success rates",
+        "How episodes ended",
+        "How far they came",
+        "Where it succeeds",
+        "Stage II",
+        "Supervised",
+        "Time",
+        "Configuration",
+        "<video",
+    ):
         assert title in text
 
 
@@ -97,7 +109,7 @@ def test_comparing_a_method_that_was_not_evaluated_is_refused() -> None:
 
 def test_lost_episodes_are_counted_and_in_no_rate() -> None:
     some = result("a", 0.5, lost=4)
-    assert shares(some)[Reached.LOST] == pytest.approx(4 / 300)
+    assert shares(some)[Ending.LOST] == pytest.approx(4 / 300)
     text = page(ReportData(title="x", methods=(MethodResult(name="a", standin=some),), compared="a"))
     assert "300 (4 lost)" in text
     assert sum(len(s) for s in some.successes().values()) == 296

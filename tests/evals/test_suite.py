@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rlco.core.episode import StopReason
-from rlco.core.scene import Nudge
-from rlco.evals.outcome import EvaluationResult, Reached, labelled, merged, not_labelled
-from rlco.evals.suite import EvaluationSettings, evaluate, is_moved
-from tests.evals.fakes import FakePolicy, FakeWorld, state
+from rlco.evals.outcome import Ending, EvaluationResult, labelled, merged, not_labelled
+from rlco.evals.suite import EvaluationSettings, evaluate
+from tests.evals.fakes import HOME, FakePolicy, FakeWorld, state
 
 STATES = [state(f"s{i}", length=3 + i, colour=("purple", "orange")[i % 2]) for i in range(7)]
 
@@ -66,21 +64,28 @@ def test_steps_and_reasons_are_those_of_the_world() -> None:
     outcomes = {o.state: o for o in run(FakePolicy(push_m=0.025)).outcomes}
     assert (outcomes["s0"].stop_reason, outcomes["s0"].steps) == (StopReason.TIME_LIMIT, 3)
     assert (outcomes["s6"].stop_reason, outcomes["s6"].steps) == (StopReason.SUCCESS, 4)
-    assert outcomes["s6"].reached is Reached.SUCCESS
+    assert outcomes["s6"].ending is Ending.SUCCESS
 
 
 @pytest.mark.parametrize(
-    ("push_m", "other_m", "reached"),
+    ("push_m", "other_m", "ending"),
     [
-        (0.005, 0.0, Reached.NAMED),
-        (0.005, 0.005, Reached.BOTH),
-        (0.0, 0.005, Reached.OTHER),
-        (0.001, 0.001, Reached.NOTHING),
+        (0.005, 0.0, Ending.TIMED_OUT),  # 4 steps: 2 cm
+        (0.005, 0.005, Ending.TIMED_OUT),  # another one was moved too
+        (0.001, 0.0, Ending.REACHED),  # 4 mm
+        (0.001, 0.005, Ending.WRONG_OBJECT),
+        (0.0, 0.005, Ending.WRONG_OBJECT),
+        (0.0, 0.001, Ending.NEVER_REACHED),
     ],
 )
-def test_a_failure_says_which_objects_moved(push_m: float, other_m: float, reached: Reached) -> None:
-    outcomes = run(FakePolicy(push_m=push_m, other_m=other_m)).outcomes
-    assert {o.reached for o in outcomes if o.state == "s4"} == {reached}
+def test_a_failure_says_how_it_ended(push_m: float, other_m: float, ending: Ending) -> None:
+    result = run(FakePolicy(push_m=push_m, other_m=other_m))
+    assert {o.ending for o in result.outcomes if o.state == "s1"} == {ending}
+    assert sum(result.endings.values()) == len(result.outcomes)
+
+
+def test_the_start_is_that_of_the_named_object() -> None:
+    assert run(FakePolicy(other_m=0.01)).starts == {s.name: HOME[:2] for s in STATES}
 
 
 def test_the_shift_is_that_of_the_named_object_at_the_end() -> None:
@@ -136,12 +141,3 @@ def test_no_states_and_repeated_names_are_refused() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="num_envs must be 1 or more, got 0"):
         settings(num_envs=0)
-
-
-def test_an_object_that_only_the_start_itself_moved_was_not_moved_by_the_policy() -> None:
-    start = replace(STATES[0], nudge=Nudge(object="cube", step=5, offset_m=(0.05, 0.0)))
-    assert not is_moved("cube", (0.0, 0.0), start)
-    assert not is_moved("cube", (0.05, 0.002), start)
-    assert is_moved("cube", (0.02, 0.0), start)
-    assert is_moved("bowl", (0.05, 0.0), start)
-    assert is_moved("cube", (0.05, 0.0), STATES[0])

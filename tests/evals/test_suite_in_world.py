@@ -35,8 +35,8 @@ def run(settings: EvaluationSettings, make: Any = short_world) -> EvaluationResu
 
 def test_outcomes_do_not_depend_on_the_number_of_environments() -> None:
     one, three = (run(replace(SETTINGS, num_envs=n)).outcomes for n in (1, 3))
-    assert [(o.state, o.stop_reason, o.steps, o.reached) for o in one] == [
-        (o.state, o.stop_reason, o.steps, o.reached) for o in three
+    assert [(o.state, o.stop_reason, o.steps, o.ending) for o in one] == [
+        (o.state, o.stop_reason, o.steps, o.ending) for o in three
     ]
     # a batch of three sums in another order than a batch of one: equal up to float32 rounding
     for a, b in zip(one, three, strict=True):

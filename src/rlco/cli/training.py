@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from rlco.evals.report import percent
+from rlco.evals.report_endings import endings_lines
+from rlco.evals.report_text import percent
 from rlco.evals.suite import EvaluationSettings
 from rlco.recipes import stages
 from rlco.recipes.references import policy_config
@@ -135,10 +136,12 @@ class Eval:
         )
         rate = result.rate()
         if self.json:
-            show({**asdict(rate), "episodes": len(result.outcomes), "lost": result.num_lost})
+            counts = {"episodes": len(result.outcomes), "lost": result.num_lost}
+            show({**asdict(rate), **counts, "endings": result.endings})
             return
         interval = f"95 % interval {percent(rate.low)} to {percent(rate.high)}"
         print(f"success {percent(rate.value)}, {interval}, {len(result.outcomes)} episodes, {result.num_lost} lost")
+        print("\n".join(endings_lines(result)))
 
 
 def show(figures: Figures) -> None:

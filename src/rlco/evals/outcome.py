@@ -14,15 +14,44 @@ from rlco.core.files import write_json
 from rlco.evals.statistics import Interval, Successes, success_rate
 
 
-class Reached(StrEnum):
-    """How far an episode came; an object counts as moved once it is ``MOVED_M`` from where it started."""
+class Ending(StrEnum):
+    """How an episode ended, best first. ``rlco.tasks`` says what each word means for each task.
+
+    The stage of a failure is the furthest that the named thing came to at the end of any chunk.
+    """
 
     SUCCESS = "success"
-    NAMED = "moved the named object only"
-    BOTH = "moved the named object and another"
-    OTHER = "moved another object only"
-    NOTHING = "moved nothing"
+    TIMED_OUT = "timed out"
+    """It was under way, and the robot still had it when the time was up."""
+    DROPPED = "dropped"
+    """It was under way, and the robot had lost it when the time was up."""
+    GRASPED = "grasped"
+    """It was grasped and never got under way."""
+    REACHED = "reached"
+    """The hand came to it and never grasped it; without a grasp in the task: never got it under way."""
+    WRONG_OBJECT = "wrong object"
+    """Something that does not belong to the task was moved; the named thing was neither grasped nor under way."""
+    NEVER_REACHED = "never reached"
+    """The hand never came to it."""
+    UNSORTED = "failed"
+    """A failure in a file of before failures were sorted."""
     LOST = "lost"
+    """The world's process died: neither a success nor a failure."""
+
+
+STAGES = ("reached", "grasped", "under way", "success")
+"""What an episode can get at least as far as, in order."""
+_COMPLETED = {
+    Ending.SUCCESS: 4,
+    Ending.TIMED_OUT: 3,
+    Ending.DROPPED: 3,
+    Ending.GRASPED: 2,
+    Ending.REACHED: 1,
+    # with the named thing nothing was begun, wherever the hand passed
+    Ending.WRONG_OBJECT: 0,
+    Ending.NEVER_REACHED: 0,
+}
+"""How many of ``STAGES`` an episode of a known ending completed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +64,9 @@ class EpisodeOutcome:
     stop_reason: StopReason
     steps: int
     """Control steps until it ended."""
-    reached: Reached
+    ending: Ending
+    start_m: tuple[float, float] | None
+    """Where (x, y) the named thing was at the start, base frame; None in files of before this was kept."""
     shift_m: tuple[float, float] | None
     """How far (x, y) the named object had moved when the episode ended; None if the episode was lost."""
     labels: Mapping[str, str]
@@ -81,6 +112,35 @@ class EvaluationResult:
                 found.setdefault(outcome.state, []).append(outcome.success)
         return found
 
+    def reaching(self, stage: str) -> Successes:
+        """Return state name -> whether each finished episode got at least as far as one of ``STAGES``.
+
+        Raises ``ValueError`` if failures are not sorted: their successes alone would look better than they are.
+        """
+        if not self.is_sorted:
+            raise ValueError(f"The failures of '{self.policy}' in the {self.domain} are not sorted: evaluate it again.")
+        found: dict[str, list[bool]] = {}
+        for outcome in self.outcomes:
+            if not outcome.lost:
+                far_enough = _COMPLETED[outcome.ending] > STAGES.index(stage)
+                found.setdefault(outcome.state, []).append(far_enough)
+        return found
+
+    @property
+    def is_sorted(self) -> bool:
+        """Return whether every failure says how it ended."""
+        return all(o.ending is not Ending.UNSORTED for o in self.outcomes)
+
+    @property
+    def endings(self) -> dict[Ending, int]:
+        """Return how many episodes ended how; what did not occur is 0."""
+        return {ending: sum(o.ending is ending for o in self.outcomes) for ending in Ending}
+
+    @property
+    def starts(self) -> dict[str, tuple[float, float]]:
+        """Return state name -> where (x, y) [m] the named thing was, of the states of which that is known."""
+        return {o.state: o.start_m for o in self.outcomes if o.start_m is not None}
+
     def rate(self, keep: Callable[[EpisodeOutcome], bool] = lambda _: True) -> Interval:
         """Return the success rate over finished episodes, with its Wilson interval."""
         return success_rate(self.successes(keep))
@@ -100,9 +160,17 @@ class EvaluationResult:
 
 
 def _outcome(value: Mapping[str, Any]) -> EpisodeOutcome:
-    stop_reason, reached = StopReason(value["stop_reason"]), Reached(value["reached"])
-    shift_m = tuple(value["shift_m"]) if value["shift_m"] is not None else None
-    return EpisodeOutcome(**{**value, "stop_reason": stop_reason, "reached": reached, "shift_m": shift_m})
+    """Return an outcome from its JSON; files of before failures were sorted say ``reached`` and no ``start_m``."""
+    value = {"start_m": None, **value}
+    if "reached" in value:
+        value["ending"] = _ENDED_BEFORE.get(value.pop("reached"), Ending.UNSORTED)
+    points = {name: None if value[name] is None else tuple(value[name]) for name in ("start_m", "shift_m")}
+    reason, ending = StopReason(value["stop_reason"]), Ending(value["ending"])
+    return EpisodeOutcome(**{**value, "stop_reason": reason, "ending": ending, **points})
+
+
+_ENDED_BEFORE = {"success": Ending.SUCCESS, "lost": Ending.LOST}
+"""The old ``reached`` of what was no failure."""
 
 
 def merged(results: Mapping[str, EvaluationResult]) -> EvaluationResult:

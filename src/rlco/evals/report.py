@@ -14,14 +14,12 @@ from pathlib import Path
 
 from rlco.core.files import write_atomic
 from rlco.core.progress import clock
-from rlco.evals.outcome import EvaluationResult, Reached
 from rlco.evals.plots import rl_curves, sft_curves
-from rlco.evals.report_data import Keep, MethodResult, ReportData, splits
-from rlco.evals.report_style import CSS, REACHED_COLOURS
+from rlco.evals.report_data import Keep, MethodResult, ReportData, best_other, compared, splits
+from rlco.evals.report_endings import WHAT_THE_MAP_IS, endings_table, stages_table, start_map
+from rlco.evals.report_style import CSS
+from rlco.evals.report_text import NOTHING, percent, points
 from rlco.evals.statistics import Interval, PairedDifference, paired_difference
-
-NOTHING = "\N{EN DASH}"
-"""Shown where there is no figure."""
 
 STANDIN_NOTE = (
     "No robot was used. The <b>stand-in</b> takes the robot's place: a second simulated world with another look "
@@ -54,7 +52,9 @@ def page(data: ReportData) -> str:
         note(data),
         section("Success rates", results_table(data)),
         section(f"{escape(data.compared)} against every other method", differences_table(data)),
-        section("Where episodes end on the stand-in", endings_table(data)),
+        section("How episodes ended", endings_table(data)),
+        section(f"How far they came: twin and {data.outside}", stages_table(data)),
+        section(f"Where it succeeds on the {data.outside}: the start of each episode", start_section(data)),
         section("Stage II: reinforcement learning with the real term", figure(rl_curves(data.rl), "Stage II curves")),
         section("Supervised training", figure(sft_curves(data.sft), "Learning curves of the supervised stages")),
         section("The same initial state, every method, both worlds", clips(data)),
@@ -75,12 +75,10 @@ def subtitle(data: ReportData) -> str:
 
 def headline(data: ReportData) -> str:
     """Return the answer in one sentence: the compared method against the best of the others."""
-    ours = next(m for m in data.methods if m.name == data.compared)
-    others = [m for m in data.methods if m is not ours]
+    ours, best = compared(data), best_other(data)
     rate = percent(ours.standin.rate().value)
-    if not others:
+    if best is None:
         return f"On the stand-in, {escape(ours.name)} succeeds in {rate} of the episodes."
-    best = max(others, key=lambda m: m.standin.rate().value)
     gap = paired_difference(ours.standin.successes(), best.standin.successes()).difference
     claim = "beats" if gap.low > 0 else "loses to" if gap.high < 0 else "is not told apart from"
     return (
@@ -92,7 +90,7 @@ def headline(data: ReportData) -> str:
 
 def note(data: ReportData) -> str:
     """Return what the results are about; results on a real robot carry no note about the stand-in."""
-    return "" if any(m.standin.domain == "robot" for m in data.methods) else f'<p class="note">{STANDIN_NOTE}</p>'
+    return "" if data.outside == "robot" else f'<p class="note">{STANDIN_NOTE}</p>'
 
 
 def section(title: str, content: str) -> str:
@@ -143,7 +141,7 @@ def rate_cell(rate: Interval) -> str:
 
 def differences_table(data: ReportData) -> str:
     """Return the paired difference of the compared method to each other one, for each split."""
-    ours = next(m for m in data.methods if m.name == data.compared)
+    ours = compared(data)
     others = [m for m in data.methods if m is not ours]
     columns = splits(data.unseen)
     rows = "".join(
@@ -173,45 +171,10 @@ def difference_cell(paired: PairedDifference) -> str:
     return f'<td><b class="{kind}">{value}</b> <span class="small">{interval}<br>{counts}</span></td>'
 
 
-def endings_table(data: ReportData) -> str:
-    """Return for each method the share of episodes that came how far, as a stacked bar."""
-    rows = "".join(
-        f"<tr><th>{escape(m.name)}</th><td class=wide>{stacked(shares(m.standin))}</td>"
-        f"<td class=small>{mean_steps(m.standin)}</td></tr>"
-        for m in data.methods
-    )
-    keys = "".join(
-        f'<span class="key"><i style="background:{REACHED_COLOURS[r]}"></i>{r.value}</span>'
-        for r in Reached
-        if any(shares(m.standin)[r] for m in data.methods)
-    )
-    head = "<tr><th>method</th><th>share of episodes</th><th>steps to success</th></tr>"
-    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p class=keys>{keys}</p>"
-
-
-def shares(result: EvaluationResult) -> dict[Reached, float]:
-    """Return how often an episode came how far."""
-    count = max(len(result.outcomes), 1)
-    return {kind: sum(o.reached is kind for o in result.outcomes) / count for kind in Reached}
-
-
-def stacked(parts: Mapping[Reached, float]) -> str:
-    """Return shares as one bar; a part wide enough shows its percentage."""
-    pieces = "".join(piece(kind, share) for kind, share in parts.items() if share > 0)
-    return f'<div class="stack">{pieces}</div>'
-
-
-def piece(kind: Reached, share: float) -> str:
-    """Return one part of a stacked bar."""
-    style = f"width:{100 * share:.2f}%;background:{REACHED_COLOURS[kind]}"
-    text = f"{100 * share:.0f}" if share > 0.04 else ""
-    return f'<i style="{style}" title="{kind.value}: {percent(share)}">{text}</i>'
-
-
-def mean_steps(result: EvaluationResult) -> str:
-    """Return the mean number of control steps of a successful episode."""
-    steps = [o.steps for o in result.outcomes if o.success]
-    return f"{sum(steps) / len(steps):.1f}" if steps else NOTHING
+def start_section(data: ReportData) -> str:
+    """Return the success map with what it shows."""
+    picture = figure(start_map(data), "Success over the initial region")
+    return f"{picture}<p class=caption>{WHAT_THE_MAP_IS}</p>" if picture else ""
 
 
 def figure(svg: str, alternative: str) -> str:
@@ -250,13 +213,3 @@ def configuration(data: ReportData) -> str:
         for name, value in parts.items()
         if value
     )
-
-
-def percent(share: float) -> str:
-    """Return ``71.3 %``."""
-    return NOTHING if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def points(difference: float) -> str:
-    """Return a difference in points with its sign, ``+16.0``."""
-    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")

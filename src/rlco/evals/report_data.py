@@ -68,6 +68,22 @@ class ReportData:
         if self.compared not in names:
             raise ValueError(f"ReportData.compared is '{self.compared}', but the methods are: {', '.join(names)}.")
 
+    @property
+    def outside(self) -> str:
+        """Return in words where the methods are compared: on the stand-in or a robot."""
+        return "robot" if any(m.standin.domain == "robot" for m in self.methods) else "stand-in"
+
+
+def compared(data: ReportData) -> MethodResult:
+    """Return the method that the others are compared with."""
+    return next(m for m in data.methods if m.name == data.compared)
+
+
+def best_other(data: ReportData) -> MethodResult | None:
+    """Return the most successful of the other methods, None if there is none."""
+    others = [m for m in data.methods if m.name != data.compared]
+    return max(others, key=lambda m: m.standin.rate().value, default=None)
+
 
 def read_run(
     folder: Path, *, compared: str = "RL-Co", order: Sequence[str] = (), unseen: tuple[str, ...] = ()
@@ -133,7 +149,7 @@ def figures(value: Interval | PairedDifference) -> dict[str, Any]:
 
 def summary(data: ReportData) -> dict[str, Any]:
     """Return the figures of the report's tables as JSON values."""
-    ours = next(m for m in data.methods if m.name == data.compared)
+    ours = compared(data)
     columns = splits(data.unseen)
     return {
         "title": data.title,
@@ -152,6 +168,10 @@ def summary(data: ReportData) -> dict[str, Any]:
             }
             for m in data.methods
             if m is not ours
+        },
+        "endings": {
+            m.name: {r.domain: {k.value: n for k, n in r.endings.items() if n} for r in (m.standin, m.twin) if r}
+            for m in data.methods
         },
         "seconds": dict(data.seconds),
     }

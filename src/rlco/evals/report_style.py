@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from rlco.evals.outcome import Reached
+from rlco.evals.outcome import Ending
 
-REACHED_COLOURS = {
-    Reached.SUCCESS: "#2f9e5b",
-    Reached.NAMED: "#f2c14e",
-    Reached.BOTH: "#ee8f3c",
-    Reached.OTHER: "#d1495b",
-    Reached.NOTHING: "#9aa5b1",
-    Reached.LOST: "#5b4b8a",
+ENDING_COLOURS = {
+    Ending.SUCCESS: "#1f5fa8",
+    Ending.TIMED_OUT: "#6aa5d8",
+    Ending.DROPPED: "#e8b93a",
+    Ending.GRASPED: "#e08a1e",
+    Ending.REACHED: "#c2571a",
+    Ending.WRONG_OBJECT: "#8e3b78",
+    Ending.NEVER_REACHED: "#6b7280",
+    Ending.UNSORTED: "#b08968",
+    Ending.LOST: "#d1d5db",
 }
+"""From blue (done) over yellow to red-brown (hardly begun): neighbours differ in lightness for every eye."""
 
 CSS = """
 :root { color-scheme: light; --ink: #1f2933; --soft: #616e7c; --line: #e4e7eb; --accent: #2563eb; }
@@ -45,7 +49,7 @@ td.small { white-space: nowrap; }
 tr.ours .fill { background: var(--accent); }
 .whisker { top: 3px; height: 2px; background: rgba(31, 41, 51, .75); }
 .better { color: #1a7f42; } .worse { color: #b42334; } .unsure { font-weight: 500; }
-.wide { width: 70%; }
+.wide { width: 34%; min-width: 180px; }
 .stack { display: flex; height: 22px; border-radius: 4px; overflow: hidden; }
 .stack i { font-style: normal; color: #fff; text-shadow: 0 0 3px rgba(31, 41, 51, .55);
   font-size: 12px; line-height: 22px; text-align: center; }

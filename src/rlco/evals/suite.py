@@ -11,12 +11,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -25,10 +25,9 @@ from rlco.core.policy import Observation, Sample
 from rlco.core.progress import Reporter, Silent
 from rlco.core.rng import seed_of
 from rlco.core.scene import Facts, InitialState
-from rlco.evals.outcome import EpisodeOutcome, EvaluationResult, Reached
-
-MOVED_M = 0.01
-"""An object this far from its start has been moved: above the settling of the first steps, below any useful push."""
+from rlco.evals.outcome import Ending, EpisodeOutcome, EvaluationResult
+from rlco.tasks.contract import Stage
+from rlco.tasks.progress import Progress, is_moved
 
 
 @runtime_checkable
@@ -53,10 +52,33 @@ class EvaluatedPolicy(Protocol):
 
 
 @runtime_checkable
+class EvaluatedTask(Protocol):
+    """What sorting failures needs of ``rlco.tasks.Task``."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The contact stages."""
+        ...
+
+    def reference_object(self, state: InitialState, stage: int) -> str:
+        """Return the thing that a stage is about."""
+        ...
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return how far the robot is at this moment."""
+        ...
+
+
+@runtime_checkable
 class EvaluatedWorld(Protocol):
     """What an evaluation needs of a world; ``mask`` says which environments a reset concerns."""
 
     num_envs: int
+
+    @property
+    def task(self) -> EvaluatedTask:
+        """What is to be done there."""
+        ...
 
     def reset(self, *, initial_states: Sequence[InitialState], mask: np.ndarray) -> tuple[dict[str, Any], dict]:
         """Start the masked environments; ``initial_states`` names one for each of them, in order."""
@@ -112,10 +134,23 @@ class Running:
     repeat: int
     generator: torch.Generator
     """Draws this episode's noise and nobody else's."""
+    things: tuple[str, ...]
+    """That belong to the task; the first is the named one."""
     steps: int = 0
-    moved: set[str] = field(default_factory=set)
+    furthest: Progress = Progress.AWAY
+    now: Progress = Progress.AWAY
+    moved_other: bool = False
+    """Whether something that does not belong to the task was moved."""
     shift_m: tuple[float, float] | None = None
-    """Of the named object."""
+    """Of the named thing, from its start."""
+
+    def follow(self, facts: Facts, e: int, progress: Progress) -> None:
+        """Take notice of what is so now in environment ``e``."""
+        named, start = self.things[0], self.state.object_pose
+        self.now, self.furthest = progress, max(self.furthest, progress)
+        self.moved_other |= any(is_moved(facts, e, name) for name in start if name not in self.things)
+        x, y = (facts.object_pose[named][e, :2] - np.array(start[named][:2])).tolist()
+        self.shift_m = (x, y)
 
 
 def evaluate(
@@ -196,7 +231,12 @@ class Suite:
         for e in idle:
             state, repeat = self.jobs.popleft()
             seed = seed_of(self.settings.seed, "evaluation", state.name, repeat)
-            self.running[e] = Running(state=state, repeat=repeat, generator=torch.Generator().manual_seed(seed))
+            self.running[e] = Running(
+                state=state,
+                repeat=repeat,
+                generator=torch.Generator().manual_seed(seed),
+                things=things_of(self.world.task, state),
+            )
         states = [self.running[e].state for e in idle]
         return self.world.reset(initial_states=states, mask=mask)[0]
 
@@ -212,14 +252,13 @@ class Suite:
     def note(self, info: Mapping[str, Any], *, over: Bool[ndarray, " E"]) -> int:
         """Follow the running episodes; file those that ended and return how many did."""
         facts = self.world.facts()
+        progress = self.world.task.progress(facts)
         before = len(self.outcomes)
         for e, episode in list(self.running.items()):
             lost = bool(info["lost"][e])
             episode.steps += int(info["valid"][e].sum())
             if not lost:
-                shifts = shifts_m(facts, e, episode.state)
-                episode.moved |= {name for name, shift in shifts.items() if is_moved(name, shift, episode.state)}
-                episode.shift_m = shifts.get(episode.state.labels.get("target", ""))
+                episode.follow(facts, e, Progress(int(progress[e])))
             if lost or over[e]:
                 reason = StopReason.TIME_LIMIT
                 if lost or info["success"][e]:
@@ -243,46 +282,39 @@ def chunk_of(
     return sample.action[:, : policy.executed].cpu().numpy()
 
 
-def shifts_m(facts: Facts, e: int, start: InitialState) -> dict[str, tuple[float, float]]:
-    """Return how far (x, y) each object of environment ``e`` is from its start."""
-    return {
-        name: (float(pose[e, 0] - start.object_pose[name][0]), float(pose[e, 1] - start.object_pose[name][1]))
-        for name, pose in facts.object_pose.items()
-        if name in start.object_pose
-    }
+def things_of(task: EvaluatedTask, state: InitialState) -> tuple[str, ...]:
+    """Return what belongs to the task, the named thing first."""
+    return tuple(task.reference_object(state, i) for i in range(len(task.stages)))
 
 
-def is_moved(name: str, shift_m: tuple[float, float], start: InitialState) -> bool:
-    """Return whether the robot moved an object: where the start's own nudge puts it does not count."""
-    places = [(0.0, 0.0)]
-    if start.nudge is not None and start.nudge.object == name:
-        places.append(start.nudge.offset_m)
-    return min(math.hypot(shift_m[0] - x, shift_m[1] - y) for x, y in places) >= MOVED_M
-
-
-def reached(episode: Running, reason: StopReason) -> Reached:
-    """Return how far the episode came."""
+def ending(episode: Running, reason: StopReason) -> Ending:
+    """Return how the episode ended: the furthest that was seen, and whether it was kept."""
     if reason in (StopReason.SUCCESS, StopReason.LOST):
-        return Reached.SUCCESS if reason is StopReason.SUCCESS else Reached.LOST
-    named = episode.state.labels.get("target")
-    match named in episode.moved, bool(episode.moved - {named}):
-        case True, True:
-            return Reached.BOTH
-        case True, False:
-            return Reached.NAMED
-        case False, True:
-            return Reached.OTHER
-    return Reached.NOTHING
+        return Ending.SUCCESS if reason is StopReason.SUCCESS else Ending.LOST
+    if episode.moved_other and episode.furthest < Progress.GRASPED:
+        return Ending.WRONG_OBJECT
+    if episode.furthest is Progress.UNDER_WAY:
+        return Ending.DROPPED if episode.now < Progress.GRASPED else Ending.TIMED_OUT
+    return _FURTHEST[episode.furthest]
+
+
+_FURTHEST = {
+    Progress.AWAY: Ending.NEVER_REACHED,
+    Progress.REACHED: Ending.REACHED,
+    Progress.GRASPED: Ending.GRASPED,
+}
 
 
 def outcome_of(episode: Running, reason: StopReason) -> EpisodeOutcome:
     """Return the record of an episode that ended."""
+    x, y = episode.state.object_pose[episode.things[0]][:2]
     return EpisodeOutcome(
         state=episode.state.name,
         repeat=episode.repeat,
         stop_reason=reason,
         steps=episode.steps,
-        reached=reached(episode, reason),
+        ending=ending(episode, reason),
+        start_m=(float(x), float(y)),
         shift_m=None if reason is StopReason.LOST else episode.shift_m,
         labels=dict(episode.state.labels),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.poses import quat_to_yaw
@@ -17,6 +17,7 @@ from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoi
 from rlco.tasks.drawer import (
     DRAWER,
     HANDLE_TIP_M,
+    at_handle,
     check_state,
     drawer_scene,
     drawer_state,
@@ -25,9 +26,11 @@ from rlco.tasks.drawer import (
     no_objects,
     open_fraction,
     point,
+    slid_m,
     triple,
 )
 from rlco.tasks.motion import Guess, Motion, UnreadableMotionError
+from rlco.tasks.progress import MOVED_M, furthest
 
 _LOW_M = 0.09
 """A hand lower than this is low enough to push the handle."""
@@ -122,6 +125,11 @@ class CloseDrawer:
         """Return success, the only event."""
         del facts
         return {SUCCESS: success}
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return: reached is at the handle; under way, the drawer is less open than at the start."""
+        closing = slid_m(facts) <= -MOVED_M
+        return furthest(reached=at_handle(facts, HANDLE_TIP_M) | closing, under_way=closing)
 
     def reference_object(self, state: InitialState, stage: int) -> str:
         """Return the drawer."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.scene import Facts, InitialState, SceneSpec
@@ -157,6 +157,10 @@ class Task(Protocol):
 
     def events(self, facts: Facts, success: Bool[ndarray, " E"]) -> Mapping[str, Bool[ndarray, " E"]]:
         """Return by name where what ``event_rewards`` names is so at this moment."""
+        ...
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return how far the robot is at this moment (``rlco.tasks.progress.Progress``), for sorting failures."""
         ...
 
     def reference_object(self, state: InitialState, stage: int) -> str:

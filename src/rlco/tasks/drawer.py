@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from rlco.core.poses import quat_rotate, yaw_to_quat
 from rlco.core.scene import RGB, Facts, FixtureSpec, InitialState, Part, SceneSpec, Triple
 from rlco.tasks import shifts
+from rlco.tasks.progress import near
 from rlco.tasks.push_cube import FRONT_CAMERA
 
 DRAWER = "drawer"
@@ -103,6 +104,19 @@ def check_state(state: InitialState, *, task: str) -> None:
 def open_fraction(facts: Facts) -> Float[ndarray, " E"]:
     """Return the opening between the joint's limits, 0 to 1."""
     return facts.joint_value[DRAWER] / TRAVEL_M
+
+
+def slid_m(facts: Facts) -> Float[ndarray, " E"]:
+    """Return by how much the drawer is farther open than at the start, negative where it is less."""
+    return facts.joint_value[DRAWER] - np.array([state.joint_value.get(DRAWER, 0.0) for state in facts.initial])
+
+
+def at_handle(facts: Facts, handle_m: Triple) -> Bool[ndarray, " E"]:
+    """Return where the hand is at a point of the handle, given in the drawer's frame.
+
+    Contacts do not tell: those with the cabinet count as the drawer's.
+    """
+    return near(facts, point(facts.object_pose[DRAWER], handle_m))
 
 
 def point(pose: Float[ndarray, "*b 7"], offset_m: Triple) -> Float[ndarray, "*b 3"]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.poses import quat_to_yaw
@@ -18,6 +18,7 @@ from rlco.tasks.drawer import (
     DRAWER,
     HANDLE_M,
     TRAVEL_M,
+    at_handle,
     check_state,
     drawer_scene,
     drawer_state,
@@ -26,9 +27,11 @@ from rlco.tasks.drawer import (
     no_objects,
     open_fraction,
     point,
+    slid_m,
     triple,
 )
 from rlco.tasks.motion import Guess, Motion, UnreadableMotionError
+from rlco.tasks.progress import MOVED_M, flags, furthest
 
 _HOLDS_M = 0.004
 """Fingers that stop farther apart than this hold something."""
@@ -119,6 +122,12 @@ class OpenDrawer:
         """Return success, the only event."""
         del facts
         return {SUCCESS: success}
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return: reached is at the handle; under way, the drawer has opened and the hand is still there."""
+        there, opened = at_handle(facts, HANDLE_M), slid_m(facts) >= MOVED_M
+        grasped = there & flags(facts.grasped, [DRAWER] * len(facts.initial))
+        return furthest(reached=there | opened, grasped=grasped, under_way=opened & there)
 
     def reference_object(self, state: InitialState, stage: int) -> str:
         """Return the drawer."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.poses import IDENTITY_POSE, quat_rotate, quat_to_yaw, yaw_to_quat
@@ -28,8 +28,11 @@ from rlco.tasks.objects import (
     Item,
     bowl,
 )
+from rlco.tasks.progress import flags, furthest, moved, near
 from rlco.tasks.push_cube import FRONT_CAMERA
 
+LIFTED_M = 0.02
+"""An object this far above where it rests is off the table: more than tipping it raises its middle."""
 GRASP, PLACE = 0, 1
 """Indices of the stages."""
 _GRID_M = 0.05
@@ -172,6 +175,17 @@ class PickPlace:
         """Return where the object is grasped, in the bowl for good, out of it."""
         grasped = self._of_object(facts.grasped, facts)
         return {"grasped": grasped, SUCCESS: success, "left": ~self.inside(facts)}
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return: reached is at the object; under way, it is off the table and touched by the hand, or in the bowl."""
+        names, item = [state.labels["object"] for state in facts.initial], self._object(facts)[:, :3]
+        touched = flags(facts.touching, names)
+        lifted = item[:, 2] >= np.array([REST_M[name] for name in names]) + LIFTED_M
+        return furthest(
+            reached=near(facts, item) | touched | moved(facts, names),
+            grasped=flags(facts.grasped, names),
+            under_way=(lifted & touched) | self.inside(facts),
+        )
 
     def reference_object(self, state: InitialState, stage: int) -> str:
         """Return the object, then the bowl."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from rlco.core.poses import IDENTITY_POSE, yaw_to_quat
@@ -18,6 +18,7 @@ from rlco.core.scene import RGB, CameraSpec, Facts, InitialState, MarkerSpec, Ob
 from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoint
 from rlco.tasks.motion import Guess, Motion, UnreadableMotionError, words
+from rlco.tasks.progress import MOVED_M, displacement_m, flags, furthest, moved, near
 
 FRONT_CAMERA = CameraSpec(position_m=(1.22, 0.30, 0.66), target_m=(0.49, -0.01, 0.03), fovy_deg=35.0)
 """The camera of every task: in front of the robot, it looks back over the table."""
@@ -153,6 +154,16 @@ class PushCube:
         """Return success, the only event."""
         del facts
         return {SUCCESS: success}
+
+    def progress(self, facts: Facts) -> Int[ndarray, " E"]:
+        """Return: reached is behind the named cube; under way, it is ahead of its start and within its lane."""
+        names = [state.labels["target"] for state in facts.initial]
+        ahead_m = np.array([displacement_m(facts, e, name)[0] for e, name in enumerate(names)])
+        in_lane = np.abs(self._target(facts)[:, 1] - self._goal(facts)[:, 1]) <= self.band_m
+        touched = flags(facts.touching, names) | moved(facts, names)
+        return furthest(
+            reached=near(facts, self.pushing_point(facts)) | touched, under_way=(ahead_m >= MOVED_M) & in_lane
+        )
 
     def reference_object(self, state: InitialState, stage: int) -> str:
         """Return the named cube."""
