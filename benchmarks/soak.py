@@ -29,6 +29,8 @@ from rlco.train.log import read_metrics
 PROGRAM = (sys.executable, "-m", "rlco.cli")
 LONGEST_WAIT_S = 12.0
 """A kill comes up to this long after the last one: while the trainer starts, plays, learns, saves."""
+DEAD_AT_START = ("A process of the world died while it started", "A worker process of the world could not start")
+"""Of a worker that is killed before there is anything to repeat the command ends; it is given again."""
 WARM_SHARE = 0.3
 """Of a measurement of memory: caches and allocators fill in it."""
 MOST_GROWTH = 0.03
@@ -44,6 +46,11 @@ class Outcome:
     starts: int = 0
     left_behind: list[int] = field(default_factory=list)
     """Workers that outlived their trainer."""
+
+    @property
+    def kills(self) -> int:
+        """Return how often something was killed."""
+        return self.trainer_kills + self.worker_kills
 
 
 def record(folder: Path) -> None:
@@ -70,36 +77,56 @@ def disturb(command: Sequence[str], *, kills: int, rng: np.random.Generator, out
 
     Raises ``subprocess.CalledProcessError`` where it ends otherwise.
     """
-    left = kills
+    until = outcome.kills + kills
     while True:
         with log.open("a") as file:
             trainer = psutil.Popen(command, stdout=file, stderr=file)
         outcome.starts += 1
-        while left and trainer.poll() is None:
-            try:
-                trainer.wait(rng.uniform(0.2, LONGEST_WAIT_S))
-            except psutil.TimeoutExpired:
-                left -= kill_one(trainer, rng, outcome)
+        while outcome.kills < until and trainer.poll() is None:
+            if rng.random() < 0.5:
+                kill_trainer(trainer, rng, outcome)
+            else:
+                kill_worker(trainer, rng, outcome)
         if trainer.wait() == 0:
             return
-        if trainer.returncode > 0 and "process of the world" not in log.read_text().splitlines()[-1]:
-            # a worker that dies while it starts ends the command, which is then given again
+        if trainer.returncode > 0 and not any(said in log.read_text()[-500:] for said in DEAD_AT_START):
             raise subprocess.CalledProcessError(trainer.returncode, command)
 
 
-def kill_one(trainer: psutil.Popen, rng: np.random.Generator, outcome: Outcome) -> int:
-    """Kill the trainer or one of its workers; return how many were there to be killed."""
-    workers = [child for child in trainer.children() if "rlco.worlds.worker" in " ".join(child.cmdline())]
-    if workers and rng.random() < 0.5:
-        workers[rng.integers(len(workers))].kill()
-        outcome.worker_kills += 1
-        return 1
+def kill_trainer(trainer: psutil.Popen, rng: np.random.Generator, outcome: Outcome) -> None:
+    """Kill it while it starts, plays, learns or saves."""
+    if ended(trainer, within_s=rng.uniform(0.2, LONGEST_WAIT_S)):
+        return
+    workers = workers_of(trainer)
     trainer.kill()
     trainer.wait()
     outcome.trainer_kills += 1
     _, alive = psutil.wait_procs(workers, timeout=20)
     outcome.left_behind += [worker.pid for worker in alive]
-    return 1
+
+
+def kill_worker(trainer: psutil.Popen, rng: np.random.Generator, outcome: Outcome) -> None:
+    """Kill one of its workers, soon after there are some."""
+    while not workers_of(trainer):
+        if ended(trainer, within_s=0.1):
+            return
+    if not ended(trainer, within_s=rng.uniform(0.0, LONGEST_WAIT_S / 3)) and (workers := workers_of(trainer)):
+        workers[rng.integers(len(workers))].kill()
+        outcome.worker_kills += 1
+
+
+def workers_of(trainer: psutil.Popen) -> list[psutil.Process]:
+    """Return the processes of its world."""
+    return [child for child in trainer.children() if child.is_running()] if trainer.is_running() else []
+
+
+def ended(trainer: psutil.Popen, *, within_s: float) -> bool:
+    """Wait; return whether it has ended."""
+    try:
+        trainer.wait(within_s)
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 def soak(folder: Path, *, kills: int, iterations: int, seed: int) -> dict[str, Any]:
@@ -109,10 +136,10 @@ def soak(folder: Path, *, kills: int, iterations: int, seed: int) -> dict[str, A
     began = time.monotonic()
     subprocess.run(stage_two(folder / "straight", real=real, iterations=iterations), check=True, capture_output=True)
     straight_s, wanted, equal = time.monotonic() - began, figures(folder / "straight"), []
-    while (done := outcome.trainer_kills + outcome.worker_kills) < kills:
+    while outcome.kills < kills:
         run = folder / f"disturbed-{len(equal)}"
         command = stage_two(run, real=real, iterations=iterations)
-        disturb(command, kills=kills - done, rng=rng, outcome=outcome, log=folder / "log.txt")
+        disturb(command, kills=kills - outcome.kills, rng=rng, outcome=outcome, log=folder / "log.txt")
         equal.append(figures(run) == wanted)
     return {
         "trainer_kills": outcome.trainer_kills,
@@ -165,7 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory-minutes", type=float)
     options = parser.parse_args()

@@ -138,3 +138,21 @@ def test_a_named_family_is_noticed(line: str) -> None:
 @pytest.mark.parametrize("line", ["# if family == 'openvla'", "'Of OpenVLA.'", "policy: str = 'pi05-nano'", "math.pi"])
 def test_what_is_said_to_a_reader_and_a_default_size_name_no_family(line: str) -> None:
     assert not [*family_names(line)]
+
+
+WALL_CLOCK = {"time", "time_ns", "now", "utcnow", "today", "st_mtime", "st_mtime_ns", "st_ctime", "getmtime"}
+"""Attributes that read the wall clock, or what it wrote on files."""
+
+
+@pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCES)))
+def test_nothing_reads_the_wall_clock_so_that_setting_it_changes_no_run(path: Path) -> None:
+    """Durations come from the monotonic clock; what is newest is told by its number."""
+    names = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    found = [f"{path.name}:{node.lineno} .{node.attr}" for node in names if node.attr in WALL_CLOCK]
+    imported = [
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime")
+        for alias in node.names
+    ]
+    assert found == imported == []

@@ -144,9 +144,14 @@ def test_a_state_that_does_not_fit_leaves_the_one_before_and_no_litter(tmp_path:
 @pytest.mark.usefixtures("small_disk")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
 def test_metrics_that_do_not_fit_are_told_once_and_half_a_line_is_no_line(tmp_path: Path) -> None:
-    with pytest.raises(FullDiskError, match="is full"), MetricsLog(tmp_path) as log:
-        for step in range(1, 10_000):
-            log.write(step, {"a" * 1000: 1.0})
+
+    def write() -> None:
+        with MetricsLog(tmp_path) as log:
+            for step in range(1, 10_000):
+                log.write(step, {"a" * 1000: 1.0})
+
+    with pytest.raises(FullDiskError, match="is full"):
+        write()
     lines = read_metrics(tmp_path)
     assert 0 < len(lines) <= LIMIT // 1000
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
