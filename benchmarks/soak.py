@@ -27,8 +27,6 @@ from rlco.core.rng import numpy_generator
 from rlco.train.log import read_metrics
 
 PROGRAM = (sys.executable, "-m", "rlco.cli")
-LONGEST_WAIT_S = 12.0
-"""A kill comes up to this long after the last one: while the trainer starts, plays, learns, saves."""
 DEAD_AT_START = ("A process of the world died while it started", "A worker process of the world could not start")
 """Of a worker that is killed before there is anything to repeat the command ends; it is given again."""
 WARM_SHARE = 0.3
@@ -44,6 +42,8 @@ class Outcome:
     trainer_kills: int = 0
     worker_kills: int = 0
     starts: int = 0
+    longest_wait_s: float = 12.0
+    """A kill of the trainer comes up to this long after the last one: while it starts, plays, learns or saves."""
     left_behind: list[int] = field(default_factory=list)
     """Workers that outlived their trainer."""
 
@@ -95,7 +95,7 @@ def disturb(command: Sequence[str], *, kills: int, rng: np.random.Generator, out
 
 def kill_trainer(trainer: psutil.Popen, rng: np.random.Generator, outcome: Outcome) -> None:
     """Kill it while it starts, plays, learns or saves."""
-    if ended(trainer, within_s=rng.uniform(0.2, LONGEST_WAIT_S)):
+    if ended(trainer, within_s=rng.uniform(0.2, outcome.longest_wait_s)):
         return
     workers = workers_of(trainer)
     trainer.kill()
@@ -110,7 +110,7 @@ def kill_worker(trainer: psutil.Popen, rng: np.random.Generator, outcome: Outcom
     while not workers_of(trainer):
         if ended(trainer, within_s=0.1):
             return
-    if not ended(trainer, within_s=rng.uniform(0.0, LONGEST_WAIT_S / 3)) and (workers := workers_of(trainer)):
+    if not ended(trainer, within_s=rng.uniform(0.0, outcome.longest_wait_s / 4)) and (workers := workers_of(trainer)):
         workers[rng.integers(len(workers))].kill()
         outcome.worker_kills += 1
 
@@ -136,6 +136,7 @@ def soak(folder: Path, *, kills: int, iterations: int, seed: int) -> dict[str, A
     began = time.monotonic()
     subprocess.run(stage_two(folder / "straight", real=real, iterations=iterations), check=True, capture_output=True)
     straight_s, wanted, equal = time.monotonic() - began, figures(folder / "straight"), []
+    outcome.longest_wait_s = straight_s  # however slow the machine is, a trainer may get through all of it
     while outcome.kills < kills:
         run = folder / f"disturbed-{len(equal)}"
         command = stage_two(run, real=real, iterations=iterations)

@@ -26,7 +26,7 @@ def disturbed(command: list[str], folder: Path, *, after: int, kill: Callable[[p
     while len(read_metrics(folder)) < after and process.poll() is None:
         time.sleep(0.02)
     kill(process)
-    return process.wait(60)
+    return process.wait(300)
 
 
 @pytest.mark.sim

@@ -91,7 +91,7 @@ def test_what_is_saved_after_a_step_takes_its_time() -> None:
 
 def test_an_error_in_a_step_is_not_replaced_by_the_stop() -> None:
     def work() -> None:
-        with between_steps(grace_s=60):
+        with between_steps(grace_s=60.0):
             signal.raise_signal(signal.SIGTERM)
             raise ValueError("mine")
 
