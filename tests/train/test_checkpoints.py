@@ -136,7 +136,7 @@ def test_the_best_state_of_stage_two_is_scored_by_the_iterations_since_the_last_
 def test_a_state_that_does_not_fit_leaves_the_one_before_and_no_litter(tmp_path: Path) -> None:
     save_training_state(tmp_path, 1, {"a": torch.zeros(10)})
     with pytest.raises(FullDiskError, match="is full"):
-        save_training_state(tmp_path, 2, {"a": [torch.zeros(LIMIT // 8) for _ in range(5)]})
+        save_training_state(tmp_path, 2, {"a": [torch.zeros(2 * LIMIT) for _ in range(5)]})
     assert steps(tmp_path) == ["000001", "last"]
     assert load_training_state(tmp_path) is not None
 

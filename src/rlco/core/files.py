@@ -31,7 +31,7 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
     except FullDiskError:
         raise
     except Exception as error:
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(folder).free if folder.is_dir() else _NOTHING_BYTES
         if getattr(error, "errno", None) not in _FULL and free >= _NOTHING_BYTES:
             raise
         raise FullDiskError(
