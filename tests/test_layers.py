@@ -140,7 +140,7 @@ def test_what_is_said_to_a_reader_and_a_default_size_name_no_family(line: str) -
     assert not [*family_names(line)]
 
 
-WALL_CLOCK = re.compile(r"(time\.time(_ns)?|(datetime|date)\.(now|utcnow|today)|.*\.(st_[mc]time(_ns)?|get[mc]time))$")
+WALL_CLOCK = re.compile(r"(time\.time(_ns)?|(.*\.)?(date(time)?\.(now|utcnow|today)|st_[mc]time(_ns)?|get[mc]time))$")
 """What reads the wall clock, or what it wrote on files."""
 
 
