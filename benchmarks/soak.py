@@ -181,7 +181,10 @@ def memory(folder: Path, *, minutes: float) -> dict[str, Any]:
     }
     return {
         "growth": {name: round(value, 4) for name, value in growth.items()},
-        "mean_mb": {name: round(float(mb.mean())) for name, mb in zip(growth, kinds, strict=True)},
+        "quarters_mb": {
+            name: [round(float(part.mean()), 1) for part in np.array_split(mb, 4)]
+            for name, mb in zip(growth, kinds, strict=True)
+        },
         "seconds": round(float(np.ptp(at_s))),
         "iterations": read_metrics(folder / "run")[-1]["step"],
         "exit_code_of_sigterm": code,
