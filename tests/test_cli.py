@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import pytest
 
 from rlco import cli
 from rlco.cli import BAD_USAGE, COMMANDS, FAILED, OK, Entry, main, one_line
+from rlco.core.files import FullDiskError
 from rlco.policies import checkpoint
 from rlco.recipes import demo
 from rlco.recipes.config import RunConfig
@@ -107,6 +110,9 @@ def test_help_loads_nothing_heavy() -> None:
         ),
         ("demo --policy openvla-nano --task push-cub", FAILED, ["No task", "push-cube"]),
         ("rl OUT --start untrained:openvla-tin --beta 0", FAILED, ["No policy named 'openvla-tin'", "openvla-tiny"]),
+        ("sft OUT --real A --keep 0", FAILED, ["keep must be 1 or more, got 0"]),
+        ("rl OUT --start base --beta 0 --keep 0", FAILED, ["keep must be 1 or more, got 0"]),
+        ("replay OUT", FAILED, ["'OUT' is not the dump of a training stage"]),
         ("report OUT", FAILED, ["holds no evaluations"]),
         ("data info OUT", FAILED, ["No dataset at 'OUT'"]),
         ("data inf OUT", BAD_USAGE, ["info"]),
@@ -141,7 +147,10 @@ class Broken:
     kind: str
 
     def run(self) -> int:
-        raise {"stop": KeyboardInterrupt(), "user": ValueError("two\nlines"), "ours": KeyError("x")}[self.kind]
+        if self.kind in signal.Signals.__members__:
+            signal.raise_signal(signal.Signals[self.kind])
+        full = FullDiskError("The disk is full.")
+        raise {"user": ValueError("two\nlines"), "ours": KeyError("x"), "full  disk": full}[self.kind]
 
 
 @pytest.fixture
@@ -151,10 +160,31 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_stop_from_the_keyboard_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "broken", "--kind", "stop")
-    assert code == FAILED
-    assert "Stopped. The same command again goes on" in err
+@pytest.mark.parametrize(
+    ("kind", "code", "why"),
+    [("SIGTERM", OK, "Stopped."), ("SIGINT", FAILED, "Stopped."), ("full  disk", FAILED, "full.")],
+)
+def test_what_ends_a_run_early_says_the_command_that_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str, code: int, why: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["venv/bin/rlco"])
+    found, out, err = run(capsys, "broken", "--kind", kind)
+    assert (found, out) == (code, "")
+    first, second = err.splitlines()
+    assert f"{why} The same command again goes on from what is on disk:" in first
+    assert shlex.split(second) == ["venv/bin/rlco", "broken", "--kind", kind]
+
+
+@pytest.mark.usefixtures("broken")
+def test_the_command_that_goes_on_runs_however_this_one_was_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["somewhere/__main__.py"])
+    run(capsys, "broken", "--kind", "SIGTERM")
+    _, _, err = run(capsys, "broken", "--kind", "SIGTERM")
+    program = shlex.split(err.splitlines()[1])[:3]
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("rlco ")
 
 
 @pytest.mark.usefixtures("broken")

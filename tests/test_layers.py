@@ -138,3 +138,21 @@ def test_a_named_family_is_noticed(line: str) -> None:
 @pytest.mark.parametrize("line", ["# if family == 'openvla'", "'Of OpenVLA.'", "policy: str = 'pi05-nano'", "math.pi"])
 def test_what_is_said_to_a_reader_and_a_default_size_name_no_family(line: str) -> None:
     assert not [*family_names(line)]
+
+
+WALL_CLOCK = re.compile(r"(time\.time(_ns)?|(.*\.)?(date(time)?\.(now|utcnow|today)|st_[mc]time(_ns)?|get[mc]time))$")
+"""What reads the wall clock, or what it wrote on files."""
+
+
+def test_nothing_reads_the_wall_clock_so_that_setting_it_changes_no_run() -> None:
+    """Durations come from the monotonic clock; what is newest is told by its number."""
+    found = []
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                is_read = node.module in ("time", "datetime")
+            else:
+                is_read = isinstance(node, ast.Attribute) and WALL_CLOCK.match(ast.unparse(node)) is not None
+            if is_read:
+                found.append(f"{path.relative_to(SOURCES)}: {ast.unparse(node)}")
+    assert found == []

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rlco.core.files import exclusive, replace_folder, write_atomic
+from rlco.core.files import FullDiskError, exclusive, replace_folder, write_atomic
+from tests.disk import LIMIT, small_disk
+
+__all__ = ["small_disk"]
 
 HOLD = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from rlco.core.files import exclusive
 with exclusive(Path(sys.argv[1])):
@@ -53,3 +58,28 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     replace_folder(target, lambda new: (new / "one").write_text("1"))
     replace_folder(target, lambda new: (new / "two").write_text("2"))
     assert [p.name for p in target.iterdir()] == ["two"]
+
+
+def fill(temporary: Path) -> None:
+    """Write more than a file may have in ``small_disk``."""
+    target = temporary / "big" if temporary.is_dir() else temporary
+    target.write_bytes(bytes(2 * LIMIT))
+
+
+@pytest.mark.parametrize("write", [write_atomic, replace_folder])
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_named_and_leaves_what_was_there_and_nothing_else(write: Callable, tmp_path: Path) -> None:
+    target = tmp_path / "kept"
+    write(target, lambda new: (new / "one" if new.is_dir() else new).write_text("1"))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FullDiskError, match=r"The disk of '.*' is full, .* Free some space there"):
+        write(target, fill)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_failure_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    def fail(_: Path) -> None:
+        raise PermissionError(1, "no")
+
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "a", fail)

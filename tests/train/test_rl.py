@@ -7,8 +7,8 @@ import torch
 
 from rlco.core.policy import Observation, Sample
 from rlco.rollout.collect import Collector
-from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.log import read_metrics
+from rlco.train.nan_guard import NonFiniteLossError
 from rlco.train.rl import run_rl
 from tests.train.fakes import CountingWorld
 from tests.train.stage_two import config, gradients, stage
@@ -167,7 +167,7 @@ def test_a_nan_stops_the_run_with_a_dump_of_the_batch_and_keeps_the_checkpoint(t
 
     with pytest.raises(NonFiniteLossError, match=r"After step 2: The loss is nan; not finite in its batch: loss_sft"):
         run_rl(two, folder=tmp_path, inputs={}, progress=poison)
-    dump = torch.load(tmp_path / "nan-step000002.pt")
+    dump = torch.load(tmp_path / "nan-step000002" / "batch.pt")
     assert dump["image"].shape[1:] == (32, 32, 3)
     assert (tmp_path / "checkpoints" / "000002" / "state.pt").exists()
 

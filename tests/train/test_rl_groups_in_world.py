@@ -21,7 +21,7 @@ def test_a_group_starts_alike_in_the_twin_and_a_resumed_one_plays_the_same() -> 
     policy, generator = tiny(), torch.Generator()
     with world() as twin:
         playing = collector(twin, CONFIG)
-        assert isinstance(playing, GroupCollector)
+        assert isinstance(playing.collector, GroupCollector)
         first = playing.collect(policy, decisions=2, generator=generator.manual_seed(0))
         between = playing.state_dict()
         names = [state.name for state in twin.initial_states]
@@ -47,7 +47,7 @@ def test_the_starts_of_groups_follow_from_the_seed() -> None:
     def starts(seed: int) -> list[InitialState]:
         with world() as twin:
             playing = collector(twin, RLConfig(algo="grpo", num_envs=4, group_size=2, seed=seed))
-            assert isinstance(playing, GroupCollector)
-            return [playing.starts(n) for n in range(3)]
+            assert isinstance(playing.collector, GroupCollector)
+            return [playing.collector.starts(n) for n in range(3)]
 
     assert starts(0) == starts(0) != starts(1)

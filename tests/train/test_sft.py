@@ -8,9 +8,9 @@ import torch
 from rlco.data.augment import RandomCrop
 from rlco.data.reader import Dataset
 from rlco.policies.adapters import LoraConfig
-from rlco.train.checkpoints import NonFiniteLossError
 from rlco.train.compute import ComputeConfig
 from rlco.train.log import read_metrics
+from rlco.train.nan_guard import NonFiniteLossError
 from rlco.train.sft import SFTConfig, SFTTrainer, run_sft
 from tests.train.samples import mixture, small, tiny, write_pair
 
@@ -177,7 +177,7 @@ def test_a_nan_in_the_data_stops_the_run_and_names_the_dump(pair: Pair, tmp_path
         NonFiniteLossError, match=r"After step 0: The loss is nan; not finite in its batch: action.*nan-step000000"
     ):
         run_sft(tiny(), poisoned, config(), folder=tmp_path, inputs={})
-    assert (tmp_path / "nan-step000000.pt").exists()
+    assert (tmp_path / "nan-step000000" / "batch.pt").exists()
 
 
 def test_what_a_policy_refuses_leaves_no_folder(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

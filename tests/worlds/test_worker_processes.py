@@ -56,6 +56,38 @@ def test_a_worker_that_dies_between_steps_loses_its_episodes_too() -> None:
         assert truncated.tolist() == [True, False]
 
 
+def test_a_state_is_restored_in_full_although_a_worker_died_before() -> None:
+    with make_world("push-cube", num_envs=2, num_workers=2, image_size=32) as world:
+        world.reset(initial_states=STATES[:2])
+        world.step(np.zeros((2, 7)))
+        state = world.state()
+        wanted = world.step(np.full((2, 7), 0.01))
+        os.kill(world.worker_process_ids[0], signal.SIGKILL)
+        world.restore(state)
+        assert world.workers_lost == 1
+        found = world.step(np.full((2, 7), 0.01))
+        assert not found[4]["lost"].any()
+        assert found[4]["valid"].all()
+        assert np.array_equal(found[0]["image"], wanted[0]["image"])
+        assert np.array_equal(found[0]["state"], wanted[0]["state"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_asks_a_whole_group_of_processes_to_stop_leaves_the_workers_to_their_trainer(
+    number: signal.Signals,
+) -> None:
+    with make_world("push-cube", num_envs=2, num_workers=2, image_size=32) as world:
+        world.reset(initial_states=STATES[:2])
+        pids = world.worker_process_ids
+        for pid in pids:
+            os.kill(pid, number)
+        time.sleep(0.2)
+        *_, info = world.step(np.zeros((2, 7)))
+        assert not info["lost"].any()
+        assert world.worker_process_ids == pids
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
 def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool.SILENCE_S <= 10
     monkeypatch.setattr(pool, "SILENCE_S", 1.0)

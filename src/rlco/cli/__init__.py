@@ -8,14 +8,19 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from rlco.core.errors import unknown_name
+from rlco.core.files import FullDiskError
+from rlco.core.stopping import StoppedError, heeding_signals
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
 DEBUG = "--debug"
@@ -47,6 +52,7 @@ COMMANDS = {
     "demo": Entry("runs", "Demo", "The main job, start to report; finished stages are kept."),
     "run": Entry("runs", "Run", "A recipe, start to report; finished stages are kept."),
     "study": Entry("studies", "Study", "A study of the paper: its jobs, and a page of their results."),
+    "replay": Entry("runs", "Replay", "Take the steps to a figure that was not finite again; name the layer."),
     "report": Entry("runs", "Report", "Write report.html and results.json of a run folder again."),
     "record": Entry("demonstrations", "Record", "Record demonstrations of the scripted operator in the stand-in."),
     "teleop": Entry("teleop", "Teleop", "Record demonstrations of a person: keyboard or SpaceMouse."),
@@ -87,23 +93,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, words: Sequence[str], *, is_debug: bool) -> int:
-    """Parse and run one command. An error for the user becomes one line; a fault of ours keeps its traceback."""
+    """Parse and run one command; return the exit code."""
     try:
         command = parse(name, words)
     except SystemExit as exit_:
         return OK if exit_.code in (0, None) else complain(f"{name}: {exit_.code}", code=BAD_USAGE)
     except BrokenPipeError:
         return hang_up()
+    return execute(command, [name, *words], is_debug=is_debug)
+
+
+def execute(command: Command, words: Sequence[str], *, is_debug: bool) -> int:
+    """Run a command. An error for the user becomes one line; a fault of ours keeps its traceback."""
     try:
-        return command.run() or OK
+        with heeding_signals():
+            return command.run() or OK
     except BrokenPipeError:
         return hang_up()
-    except KeyboardInterrupt:
-        return complain("Stopped. The same command again goes on from what is on disk.", code=FAILED)
+    except KeyboardInterrupt as stopped:
+        say_how_to_go_on("Stopped.", words)
+        is_done = isinstance(stopped, StoppedError) and stopped.number == signal.SIGTERM
+        return OK if is_done else FAILED  # a scheduler that ends a job in time is told that nothing is lost
+    except FullDiskError as error:
+        if is_debug:
+            raise
+        say_how_to_go_on(str(error), words)
+        return FAILED
     except Exception as error:
         if is_debug or not is_for_user(error):
             raise
         return complain(error, code=FAILED)
+
+
+def say_how_to_go_on(why: str, words: Sequence[str]) -> None:
+    """Print why it ended, and on a line of its own the command that goes on, on stderr."""
+    complain(f"{why} The same command again goes on from what is on disk:", code=FAILED)
+    called = Path(sys.argv[0])
+    program = [str(called)] if called.name == "rlco" else [sys.executable, "-m", "rlco.cli"]
+    print(shlex.join([*program, *words]), file=sys.stderr)
 
 
 def hang_up() -> int:
@@ -144,7 +171,7 @@ def one_line(box: str) -> str:
 
 def is_for_user(error: Exception) -> bool:
     """Return whether the message alone says what to do; a KeyError or IndexError is a fault of ours."""
-    from rlco.train.checkpoints import NonFiniteLossError
+    from rlco.train.nan_guard import NonFiniteLossError
 
     kinds = (ValueError, LookupError, OSError, NonFiniteLossError)
     return isinstance(error, kinds) and not isinstance(error, KeyError | IndexError)

@@ -74,3 +74,19 @@ class Report:
         from rlco.recipes.run import make_report
 
         print(f"Report: {make_report(self.run_folder, compared=self.compared)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Arguments of ``rlco replay``."""
+
+    dump: Annotated[Path, tyro.conf.Positional]
+    """The folder nan-stepNNNNNN of a training stage."""
+
+    def run(self) -> int:
+        """See the overview."""
+        from rlco.recipes.dump import replay
+
+        found = replay(self.dump)
+        print(found or "Every figure was finite this time: the run does not repeat bit for bit where it was trained.")
+        return 0 if found else 1

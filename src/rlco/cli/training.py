@@ -15,6 +15,7 @@ from rlco.evals.suite import EvaluationSettings
 from rlco.recipes import stages
 from rlco.recipes.references import policy_config
 from rlco.recipes.stages import Demonstrations, Figures
+from rlco.train.checkpoints import KEEP
 from rlco.train.pretrain import PretrainConfig
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
@@ -54,6 +55,8 @@ class Sft:
     """Any number of datasets, instead of --real and --sim."""
     weights: tuple[float, ...] = ()
     """How often each dataset of --data is drawn."""
+    keep: int = KEEP
+    """Newest checkpoints that stay on disk."""
     config: Flat[tyro.conf.AvoidSubcommands[SFTConfig]]
 
     def run(self) -> None:
@@ -61,7 +64,9 @@ class Sft:
         demonstrations = Demonstrations(
             real=self.real, sim=self.sim, alpha=self.alpha, data=self.data, weights=self.weights
         )
-        show(stages.sft(self.folder, start=self.start, demonstrations=demonstrations, config=self.config))
+        show(
+            stages.sft(self.folder, start=self.start, demonstrations=demonstrations, config=self.config, keep=self.keep)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +80,14 @@ class Rl:
     real: Path | None = None
     """Dataset of real demonstrations; needed unless beta is 0."""
     task: str = "push-cube"
+    keep: int = KEEP
+    """Newest checkpoints that stay on disk; the best one stays too."""
     config: Flat[RLConfig]
 
     def run(self) -> None:
         """See the overview."""
-        show(stages.rl(self.folder, start=self.start, real=self.real, task_name=self.task, config=self.config))
+        arguments = {"start": self.start, "real": self.real, "task_name": self.task}
+        show(stages.rl(self.folder, **arguments, config=self.config, keep=self.keep))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,18 +14,43 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOTHING_BYTES = 2**20
+"""A disk with less than this left is full, whatever a library says about its failure to write."""
+
+
+class FullDiskError(OSError):
+    """There is no room for a file. Nothing that was complete before is touched."""
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what the disk of ``folder`` being full raises, in whatever library, into ``FullDiskError`` in one line."""
+    try:
+        yield
+    except FullDiskError:
+        raise
+    except Exception as error:
+        free = shutil.disk_usage(folder).free if folder.is_dir() else _NOTHING_BYTES
+        if getattr(error, "errno", None) not in _FULL and free >= _NOTHING_BYTES:
+            raise
+        raise FullDiskError(
+            f"The disk of '{folder}' is full, or a quota or limit is reached ({free / 1e6:.0f} MB free). Free some "
+            "space there; what was complete before is intact."
+        ) from error
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
 
-    A crash at any moment leaves the old file or the new one, never half of one.
+    A crash at any moment leaves the old file or the new one, never half of one. Raises ``FullDiskError``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        with naming_full_disk(path.parent):
+            write(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -38,18 +64,22 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (any JSON value
 def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then rename it into place.
 
-    An existing ``path`` is replaced only once the new one is complete.
+    An existing ``path`` is replaced only once the new one is complete. Raises ``FullDiskError``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    temporary.mkdir()
-    write(temporary)
-    _to_disk(temporary)  # or a power cut could leave the new name with nothing in its files
-    if path.exists():
-        os.replace(path, old)
-    os.replace(temporary, path)
+    try:
+        with naming_full_disk(path.parent):
+            temporary.mkdir()
+            write(temporary)
+            _to_disk(temporary)  # or a power cut could leave the new name with nothing in its files
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

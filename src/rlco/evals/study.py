@@ -208,12 +208,12 @@ def places(data: StudyData) -> list[Place]:
 
 def episodes_json(entry: Entry) -> dict[str, Any]:
     """Return an entry's episodes, a row each: state, repeat, success, control steps, why it ended."""
-    rows = [[o.state, o.repeat, o.success, o.steps, str(o.stop_reason), str(o.reached)] for o in entry.result.outcomes]
+    rows = [[o.state, o.repeat, o.success, o.steps, str(o.stop_reason), str(o.ending)] for o in entry.result.outcomes]
     return {
         **asdict(entry.place),
         "part": entry.part,
         "seed": entry.seed,
         "domain": entry.result.domain,
-        "columns": ["state", "repeat", "success", "steps", "stop_reason", "reached"],
+        "columns": ["state", "repeat", "success", "steps", "stop_reason", "ending"],
         "outcomes": rows,
     }

@@ -24,10 +24,13 @@ from rlco.policies.checkpoint import save_policy
 from rlco.policies.contract import AnyPolicy, Preprocessor
 from rlco.policies.families import PolicyConfig
 from rlco.policies.interface import CONTROL_HZ
+from rlco.recipes.dump import replayable
 from rlco.recipes.references import POLICY, open_policy, policy_config, policy_preprocessor, weights_fingerprint
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
+from rlco.rollout.steady import SteadyCollector
 from rlco.tasks import task
+from rlco.train.checkpoints import KEEP, require_keep
 from rlco.train.clipping import clipped_line, clipped_shares
 from rlco.train.compute import identity, require_device
 from rlco.train.fits import require_fits
@@ -123,8 +126,12 @@ def world_prompt_tokens(policy: Preprocessor, states: Sequence[InitialState]) ->
     return policy.prompt_tokens(state.instruction for state in states)
 
 
-def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig) -> Figures:
-    """Fine-tune ``start`` on demonstrations; the policy is in ``folder/policy``."""
+@replayable
+def sft(
+    folder: Path, *, start: str | Path, demonstrations: Demonstrations, config: SFTConfig, keep: int = KEEP
+) -> Figures:
+    """Fine-tune ``start`` on demonstrations; the policy is in ``folder/policy``. ``keep``: checkpoints on disk."""
+    require_keep(keep)
     datasets, weights = demonstrations.open()
     config = config.for_policy(policy_config(start))
     inputs = {
@@ -144,7 +151,7 @@ def sft(folder: Path, *, start: str | Path, demonstrations: Demonstrations, conf
     if line := clipped_line(clipped):
         print(line, file=sys.stderr)
     with progress(f"sft {folder.name}", total=config.steps) as bar:
-        figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach)
+        figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
     figures |= {"gradient_samples": config.steps * config.batch_size, "sft/clipped": float(clipped.mean())}
     return finish(folder, policy, inputs=inputs, figures=figures)
 
@@ -161,8 +168,12 @@ def sft_load(policy: PolicyConfig, config: SFTConfig, prompt_tokens: int) -> Loa
     )
 
 
-def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, config: RLConfig) -> Figures:
+@replayable
+def rl(
+    folder: Path, *, start: str | Path, real: Path | None, task_name: str, config: RLConfig, keep: int = KEEP
+) -> Figures:
     """Run Stage II from ``start`` in the twin; the policy is in ``folder/policy``. ``real`` is for beta above 0."""
+    require_keep(keep)
     if (real is None) != (config.beta == 0):
         raise ValueError(f"beta is {config.beta:g}, but real demonstrations were {'not ' * (real is None)}given.")
     dataset = _opened(real) if real is not None else None
@@ -198,7 +209,7 @@ def rl(folder: Path, *, start: str | Path, real: Path | None, task_name: str, co
     ) as world:
         stage = StageTwo(policy, collector(world, config), real_term(policy, dataset, config), config)
         with progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
-            figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach)
+            figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
     figures = figures | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
 
@@ -230,15 +241,15 @@ def rl_load(policy: PolicyConfig, real: Dataset | None, config: RLConfig, prompt
     )
 
 
-def collector(world: World, config: RLConfig) -> Collector | GroupCollector:
+def collector(world: World, config: RLConfig) -> SteadyCollector:
     """Return what plays in the twin: episodes on and on, or for GRPO whole ones in groups from the same start."""
     if config.algo == "ppo":
-        return Collector(world)
+        return SteadyCollector(Collector(world))
 
     def start(number: int) -> InitialState:
         return world.task.sample_initial_state(numpy_generator(config.seed, "group-start", number))
 
-    return GroupCollector(world, group_size=config.group_size, starts=start)
+    return SteadyCollector(GroupCollector(world, group_size=config.group_size, starts=start))
 
 
 def real_term(policy: AnyPolicy, dataset: Dataset | None, config: RLConfig) -> RealTerm | None:
@@ -285,6 +296,7 @@ def evaluation(
     return result
 
 
+@replayable
 def pretrain(folder: Path, config: PretrainConfig) -> Figures:
     """Make the base that every method starts from; it is in ``folder/policy``, in 16-bit floats."""
     inputs = config.identity()

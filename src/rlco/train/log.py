@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from rlco.core.files import write_atomic
+from rlco.core.files import naming_full_disk, write_atomic
 
 
 class MetricsLog:
@@ -25,12 +26,13 @@ class MetricsLog:
         self._events = SummaryWriter(str(folder / "events"), purge_step=resume_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record ``metrics`` of ``step``; a figure that is not finite is left out of the line."""
+        """Record ``metrics`` of ``step``; a figure that is not finite is left out. Raises ``FullDiskError``."""
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
-        for name, value in finite.items():
-            self._events.add_scalar(name, value, step)
+        with naming_full_disk(self.path.parent):
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+            for name, value in finite.items():
+                self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Close both files."""
@@ -40,8 +42,10 @@ class MetricsLog:
     def __enter__(self) -> MetricsLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # on a full disk closing fails again: what was raised first says more
+        with suppress(OSError) if kind is not None else nullcontext():
+            self.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

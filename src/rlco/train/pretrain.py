@@ -23,6 +23,7 @@ from rlco.core.errors import unknown_name
 from rlco.core.files import write_atomic
 from rlco.core.policy import Batch, Observation
 from rlco.core.rng import numpy_generator, seed_of
+from rlco.core.stopping import between_steps
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import Pictures, render_pictures
@@ -30,14 +31,9 @@ from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, family, new_policy
 from rlco.policies.grounding import CELL
 from rlco.train.captions import PLACE_HALF_M, caption_batch
-from rlco.train.checkpoints import (
-    claim_folder,
-    dumping_non_finite,
-    load_training_state,
-    require_finite,
-    save_training_state,
-)
+from rlco.train.checkpoints import claim_folder, load_training_state, save_training_state
 from rlco.train.log import MetricsLog
+from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
 from rlco.train.sft import batch_tensors
 
 Progress = Callable[[int, int], None]
@@ -159,22 +155,27 @@ def run_pretrain(
     trained = config.looks * config.pictures_per_look
     rng, noise = numpy_generator(config.seed, "pretrain"), torch.Generator().manual_seed(seed_of(config.seed, "flow"))
     step = _restore(folder, modules, optimiser, rng, noise)
-    with MetricsLog(folder, resume_step=step) as log:
+    with MetricsLog(folder, resume_step=step) as log, between_steps() as stop:
         while step < config.steps:
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(step, config)
+            _set_rate(optimiser, step, config)
             index = rng.integers(0, trained, config.batch_size)
-            with dumping_non_finite(folder, step=step):
+            with nan_guard(folder, step=step, modules=modules):
                 figures = _update(modules, answers, optimiser, pictures, index, rng, noise, config)
-            step += 1
+                step += 1
+                is_due = step % config.save_every == 0 or step == config.steps
+                is_saved = is_due or stop.is_up()
+                if is_saved:
+                    require_finite_weights(modules)
             if step % config.log_every == 0:
                 log.write(step, {name: float(value) for name, value in figures.items()})
-            if step % config.save_every == 0 or step == config.steps:
-                held_out = measure(modules, answers, pictures, range(trained, len(pictures.image)), config)
-                log.write(step, held_out)
+            if is_due:  # where it only stops, nothing is measured: the metrics are those of a run that did not
+                log.write(step, measure(modules, answers, pictures, range(trained, len(pictures.image)), config))
+            if is_saved:
                 save_training_state(folder, step, _state(modules, optimiser, rng, noise))
             if progress is not None:
                 progress(step, config.steps)
+            if is_saved and stop.is_up():
+                break
     policy.eval()
     return policy, measure(modules, answers, pictures, range(trained, len(pictures.image)), config)
 
@@ -277,9 +278,10 @@ def _first_steps(batch: Batch, horizon: int) -> Batch:
     return replace(batch, action=batch.action[:, :horizon], is_pad=batch.is_pad[:, :horizon])
 
 
-def _rate(step: int, config: PretrainConfig) -> float:
+def _set_rate(optimiser: torch.optim.Optimizer, step: int, config: PretrainConfig) -> None:
     warm = min(1.0, (step + 1) / config.warmup_steps)
-    return config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+    for group in optimiser.param_groups:
+        group["lr"] = config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
 def _state(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,20 +15,16 @@ from torch import Tensor, nn
 from rlco.algos.ppo import PolicyLoss, policy_loss, value_loss
 from rlco.core.policy import Evaluation, Observation
 from rlco.core.rng import seed_of
+from rlco.core.stopping import between_steps
 from rlco.policies.contract import AnyPolicy
 from rlco.rollout.collect import Actor, Experience
 from rlco.train.advantages import JUDGES
 from rlco.train.beta import Beta
-from rlco.train.checkpoints import (
-    claim_folder,
-    dumping_non_finite,
-    require_finite,
-    resume,
-    save_training_state,
-)
+from rlco.train.checkpoints import KEEP, claim_folder, resume, save_training_state
 from rlco.train.compute import identity
 from rlco.train.ema import Ema
 from rlco.train.log import MetricsLog, last_figures
+from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
 from rlco.train.optimiser import MasterAdamW
 from rlco.train.real_term import RealTerm
 from rlco.train.rl_config import RLConfig
@@ -260,29 +256,50 @@ class StageTwo:
 
 
 def run_rl(
-    stage: StageTwo, *, folder: Path, inputs: dict[str, Any], progress: Progress | None = None
+    stage: StageTwo,
+    *,
+    folder: Path,
+    inputs: dict[str, Any],
+    progress: Progress | None = None,
+    keep: int = KEEP,
 ) -> dict[str, float]:
     """Train ``stage.policy`` in place, resuming from ``folder`` if it holds a part of this run.
 
-    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``).
-    Returns the last figures. Raises ``NonFiniteLossError``.
+    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``). ``keep``
+    training states stay on disk, and the one before which exploring succeeded most (its mean since the state before).
+    Returns the last figures. Raises ``NonFiniteLossError``, and ``StoppedError`` after the iteration in which the
+    process was asked to stop, with the state saved.
     """
     config = stage.config
     claim_folder(folder, {**identity(config, stage.policy.config), "inputs": inputs})
     resume(stage, folder)
     figures = last_figures(folder, step=stage.iteration)
-    with MetricsLog(folder, resume_step=stage.iteration) as log:
+    successes: list[float] = []
+    with MetricsLog(folder, resume_step=stage.iteration) as log, between_steps() as stop:
         while stage.iteration < config.iterations:
-            with dumping_non_finite(folder, step=stage.iteration):
+            with nan_guard(folder, step=stage.iteration, modules=stage.policy):
                 figures = stage.iterate()
-            step = stage.iteration
+                step = stage.iteration
+                is_saved = step % config.save_every == 0 or step == config.iterations or stop.is_up()
+                if is_saved:
+                    require_finite_weights(stage.policy)
             log.write(step, figures)
-            if step % config.save_every == 0 or step == config.iterations:
-                save_training_state(folder, step, stage.state_dict())
+            successes.append(figures["rl/success"])
+            if is_saved:
+                save_training_state(folder, step, stage.state_dict(), keep=keep, score=_score(successes))
+                successes.clear()
             if progress is not None:
                 progress(step, config.iterations)
+            if is_saved and stop.is_up():
+                break
     stage.finish()
     return figures
+
+
+def _score(successes: Sequence[float]) -> float | None:
+    """Return the mean of the iterations that have a success rate, or None where none has."""
+    known = [value for value in successes if math.isfinite(value)]
+    return sum(known) / len(known) if known else None
 
 
 def _rows(data: Minibatch, index: Tensor) -> Minibatch:

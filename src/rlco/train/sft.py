@@ -12,20 +12,16 @@ from torch import Tensor
 
 from rlco.core.policy import Batch
 from rlco.core.rng import seed_of
+from rlco.core.stopping import between_steps
 from rlco.data.augment import ColourJitter, RandomCrop, require_area
 from rlco.data.mixture import Mixture
 from rlco.policies.contract import AnyPolicy, Trainable
 from rlco.policies.families import PolicyConfig, family
-from rlco.train.checkpoints import (
-    claim_folder,
-    dumping_non_finite,
-    require_finite,
-    resume,
-    save_training_state,
-)
+from rlco.train.checkpoints import KEEP, claim_folder, resume, save_training_state
 from rlco.train.compute import ComputeConfig, identity, require_trainable
 from rlco.train.ema import Ema, require_decay
 from rlco.train.log import MetricsLog, last_figures
+from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
 from rlco.train.optimiser import MasterAdamW
 from rlco.train.schedule import Schedule, learning_rate, require_schedule
 
@@ -182,7 +178,7 @@ def batch_tensors(batch: Batch) -> dict[str, Any]:
     return {"action": batch.action, "image": seen.image, "state": seen.state, "instruction": seen.instruction}
 
 
-def run_sft(
+def run_sft(  # noqa: PLR0913  (what is trained, on what, where and how it is told)
     policy: AnyPolicy,
     mixture: Mixture,
     config: SFTConfig,
@@ -190,12 +186,14 @@ def run_sft(
     folder: Path,
     inputs: dict[str, Any],
     progress: Progress | None = None,
+    keep: int = KEEP,
 ) -> dict[str, float]:
     """Train ``policy`` in place for ``config.steps`` steps, resuming from ``folder`` if it holds a part of this run.
 
-    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``).
-    Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch. What 16-bit layers learnt is in
-    32-bit weights at the end: save the policy, and load it to use it.
+    ``inputs`` names the data and the starting weights: a folder made from others is refused (``ValueError``). ``keep``
+    training states stay on disk. Returns the last figures. Raises ``NonFiniteLossError`` with a dump of the batch, and
+    ``StoppedError`` after the step in which the process was asked to stop, with the state saved. What 16-bit layers
+    learnt is in 32-bit weights at the end: save the policy, and load it to use it.
     """
     config = config.for_policy(policy.config)
     policy.train()
@@ -203,21 +201,26 @@ def run_sft(
     claim_folder(folder, {**identity(config, policy.config), "inputs": inputs})
     resume(trainer, folder)
     figures = last_figures(folder, step=trainer.step)
-    with MetricsLog(folder, resume_step=trainer.step) as log:
+    with MetricsLog(folder, resume_step=trainer.step) as log, between_steps() as stop:
         while trainer.step < config.steps:
             batch = trainer.next_batch()
-            with dumping_non_finite(folder, step=trainer.step):
+            with nan_guard(folder, step=trainer.step, modules=policy):
                 raw = trainer.update(batch)
-            step = trainer.step
+                step = trainer.step
+                is_saved = step % config.save_every == 0 or step == config.steps or stop.is_up()
+                if is_saved:
+                    require_finite_weights(policy)
             if step % config.log_every == 0 or step == config.steps:
                 figures = {name: float(value) for name, value in raw.items()}
                 figures |= {f"sft/fraction_{i}": f for i, f in enumerate(mixture.realised_fraction)}
                 figures["sft/lr"] = trainer.optimiser.param_groups[0]["lr"]
                 log.write(step, figures)
-            if step % config.save_every == 0 or step == config.steps:
-                save_training_state(folder, step, trainer.state_dict())
+            if is_saved:
+                save_training_state(folder, step, trainer.state_dict(), keep=keep)
             if progress is not None:
                 progress(step, config.steps)
+            if is_saved and stop.is_up():
+                break
     trainer.finish()
     policy.eval()
     return figures

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -52,6 +54,8 @@ class WorkerPool:
             for w in range(num_workers)
         ]
         self._workers: list[_Worker] = []
+        self.replaced = 0
+        """Workers that were lost so far."""
         try:
             self._workers = [self._start(assignment) for assignment in self._assignments]
             for w in range(num_workers):
@@ -102,12 +106,13 @@ class WorkerPool:
     def _start(self, assignment: Assignment) -> _Worker:
         ours, theirs = Pipe()
         passed = (theirs.fileno(), self._memory)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rlco.worlds.worker", *map(str, passed)],
-            pass_fds=passed,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-        )
+        with _deaf_to_stopping():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rlco.worlds.worker", *map(str, passed)],
+                pass_fds=passed,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+            )
         theirs.close()
         ours.send(assignment)
         return _Worker(process, ours)
@@ -151,6 +156,7 @@ class WorkerPool:
         return answers, lost
 
     def _replace(self, w: int) -> None:
+        self.replaced += 1
         _end(self._workers[w], patience_s=0.0)
         self._workers[w] = self._start(self._assignments[w])
         self._await_start(w)
@@ -173,6 +179,20 @@ def _end(worker: _Worker, *, patience_s: float = 5.0) -> None:
     except subprocess.TimeoutExpired:
         worker.process.kill()
         worker.process.wait()
+
+
+@contextmanager
+def _deaf_to_stopping() -> Iterator[None]:
+    """Processes started inside never see SIGTERM or Ctrl-C, from their first moment on.
+
+    A terminal and many schedulers send them to every process of a group. The one that started a worker answers for it:
+    it goes on with it to the end of a step, and when it is gone its worker ends by itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

@@ -1,11 +1,11 @@
 """The process in which environments live: ``python -m rlco.worlds.worker CONNECTION MEMORY`` (file descriptors).
 
-Started by ``rlco.worlds.pool`` only. This is the one place where the stand-in's parameters exist.
+Started by ``rlco.worlds.pool`` only, which keeps Ctrl-C and SIGTERM from it. This is the one place where the
+stand-in's parameters exist.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
@@ -61,5 +61,4 @@ def _simulation(spec: WorldSpec, *, num_envs: int) -> Simulation:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -86,6 +86,11 @@ class World(gym.vector.VectorEnv):
         return self._pool.process_ids
 
     @property
+    def workers_lost(self) -> int:
+        """Worker processes that died or hung so far, and were replaced."""
+        return self._pool.replaced
+
+    @property
     def initial_states(self) -> tuple[InitialState, ...]:
         """Where the present episodes began."""
         assert all(self._initial), "reset the world first"
@@ -185,9 +190,10 @@ class World(gym.vector.VectorEnv):
         for rng, saved in zip(self._rngs, state["rngs"], strict=True):
             rng.bit_generator.state = saved
         self._initial = [InitialState.from_json(value) for value in state["initial"]]
-        self._lost_since_step = state["lost"].copy()
         parts = [[state["episodes"][e] for e in self._pool.envs(w)] for w in range(self.num_workers)]
         self._retry(lambda: self._pool.call("restore", [(part,) for part in parts]))
+        # after it: a worker that was lost before or meanwhile has got its episodes back
+        self._lost_since_step = state["lost"].copy()
         return self._observation()
 
     def close_extras(self, **kwargs: Any) -> None:  # noqa: ANN401  (gymnasium's signature)
