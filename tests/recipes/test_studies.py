@@ -120,8 +120,9 @@ def test_a_study_runs_resumes_and_shows_what_is_finished(tmp_path: Path) -> None
     assert f"Not run yet: {second}." in page
     assert "paper 18.4" in page
     told = json.loads((tmp_path / "small" / "small.json").read_text())
-    assert len(told["episodes"]) == 3
-    assert len(told["episodes"][0]["outcomes"]) == 2
+    lines = [json.loads(line) for line in (tmp_path / "small" / "small-episodes.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == ["SFT co-training", "RL-Co", "RL-Co"]
+    assert [row[0] for row in lines[0]["outcomes"]] == ["push-cube/eval/0000", "push-cube/eval/0001"]
     assert told["missing"] == [second]
     curve = collect(small, tmp_path).curves[0]
     rl = jobs[0].rl

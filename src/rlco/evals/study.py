@@ -175,7 +175,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def study_json(data: StudyData) -> dict[str, Any]:
-    """Return the tables' figures and every episode as JSON values."""
+    """Return the tables' figures as JSON values."""
     return {
         "name": data.name,
         "title": data.title,
@@ -192,7 +192,6 @@ def study_json(data: StudyData) -> dict[str, Any]:
             for c in data.comparisons()
         ],
         "curves": [asdict(curve) for curve in data.curves],
-        "episodes": [episodes_json(entry) for entry in data.entries],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,7 +11,7 @@ from pathlib import Path
 from rlco.core.files import write_atomic, write_json
 from rlco.evals.report import NOTHING, STANDIN_NOTE, figure, points, section
 from rlco.evals.report_style import CSS
-from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, study_json
+from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, episodes_json, study_json
 from rlco.evals.study_plots import study_figures
 
 HOW = (
@@ -23,9 +24,14 @@ PARTS = "Every seed and reality"
 
 
 def write_study(data: StudyData, folder: Path) -> Path:
-    """Write ``NAME.json``, ``NAME.md``, ``NAME.html`` and the figures; return the HTML page's path."""
+    """Write ``NAME.json``, ``NAME-episodes.jsonl`` (a line for each evaluation), ``NAME.md``, ``NAME.html`` and figures.
+
+    Returns the HTML page's path.
+    """
     figures = study_figures(data)
     write_json(folder / f"{data.name}.json", study_json(data))
+    lines = (json.dumps(episodes_json(entry)) for entry in data.entries)
+    _write(folder / f"{data.name}-episodes.jsonl", "".join(f"{line}\n" for line in lines))
     for name, svg in figures.items():
         _write(folder / f"{data.name}-{name}.svg", svg)
     _write(folder / f"{data.name}.md", markdown(data, figures))
