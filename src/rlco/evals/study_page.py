@@ -24,7 +24,7 @@ PARTS = "Every seed and reality"
 
 
 def write_study(data: StudyData, folder: Path) -> Path:
-    """Write ``NAME.json``, ``NAME-episodes.jsonl`` (a line for each evaluation), ``NAME.md``, ``NAME.html`` and figures.
+    """Write ``NAME.json``, ``NAME-episodes.jsonl`` (a line an evaluation), ``NAME.md``, ``NAME.html`` and figures.
 
     Returns the HTML page's path.
     """
