@@ -26,16 +26,16 @@ red green blue yellow orange purple pink brown black white gray cyan magenta lim
 violet turquoise salmon beige
 """
 _WORDS = _TEXT.split()
-_MORE_WORDS = """
+_LATER_TEXT = """
 apple lemon peach plum kiwi tomato banana carrot corn potato pepper pear onion radish strawberry cucumber eggplant
 mushroom soap sponge carton jar roll bottle basket pan cabinet
 take grasp grab lift drop bring lay set hold shut keep carry slide get give
 from next beside over inside out at by with are there away top
-""".split()
+"""
 FIRST_BIN = len(_SPECIAL)
 # New tokens go to the end: the shipped embedding knows the others by their number.
 _VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS, "\n", *_OPENVLA]
-INDEX = {token: i for i, token in enumerate(dict.fromkeys([*_VOCABULARY, *_MORE_WORDS]))}
+INDEX = {token: i for i, token in enumerate(dict.fromkeys([*_VOCABULARY, *_LATER_TEXT.split()]))}
 """Token -> its number."""
 EDITIONS = {"toy": len(dict.fromkeys(_VOCABULARY)), "toy-2": len(INDEX)}
 """What a checkpoint calls the built-in vocabulary it was trained with -> how many of the tokens that one has.
