@@ -260,7 +260,7 @@ def pointing_loss(policy: AnyPolicy, observation: Observation, labels: Labels) -
 
 
 def place_loss(reader: nn.Module, features: Float[Tensor, "B features"], labels: Labels) -> Float[Tensor, ""]:
-    """Return the smooth error of the first place that a ``PlaceReader`` reads, plus that of the second over the sentences that name two."""
+    """Return the smooth error of what a ``PlaceReader`` reads: the first place, plus the second where there is one."""
     first, second = reader(features)
     error_B = nn.functional.smooth_l1_loss(second, labels.second_place, beta=0.1, reduction="none").mean(1)
     of_second = (error_B * labels.has_second).sum() / labels.has_second.sum().clamp(min=1)

@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from numpy import ndarray
 
-from rlco.core.poses import quat_conjugate, quat_rotate, yaw_to_quat
+from rlco.core.poses import quat_rotate, yaw_to_quat
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.core.scene import RGB, CameraSpec, InitialState, MarkerSpec, ObjectSpec, SceneSpec, Triple
 from rlco.engines.mujoco import panda
 from rlco.engines.mujoco.appearance import Appearance, Clutter
+from rlco.engines.mujoco.sight import is_seen, project
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.engines.mujoco.things.kinds import (
     CABINET,
@@ -72,6 +73,7 @@ class Pictures:
     kind: Int64[ndarray, "N O"]
     """Index into ``KIND_NAMES``."""
     is_shown: Bool[ndarray, "N O"]
+    """Whether it is in the frame and not covered by what is before it."""
     held: Int64[ndarray, " N"]
     """Which thing is between the fingers, or ``NOTHING``."""
 
@@ -91,7 +93,12 @@ def render_pictures(*, look: int, count: int, seed: int, image_size: int) -> Pic
         scene, num_envs=1, image_size=image_size, appearance=random_appearance(rng, texture_seed=look)
     )
     try:
-        return Pictures.concatenate([_picture(rng, simulation, things, handle, image_size) for _ in range(count)])
+        pictures: list[Pictures] = []
+        while len(pictures) < count:
+            picture = _picture(rng, simulation, things, handle, image_size)
+            if picture.is_shown.any():
+                pictures.append(picture)
+        return Pictures.concatenate(pictures)
     finally:
         simulation.close()
 
@@ -166,27 +173,42 @@ def _picture(
     simulation.render(0, image)
     observed = simulation.observe_state(0)
     observed[7] = hand.command
-    at, half, its_colour, is_there = _last(things, handle, position, yaw, shown)
-    position = np.concatenate([position, at[None]])
+    at, half, its_colour = _last(things, handle, position, yaw)
+    position, half = np.concatenate([position, at[None]]), np.array([*(thing.half_m for thing in things), half])
     return Pictures(
         image=image[None],
         state=observed[None],
         position_m=position[None],
-        pixel=_project(simulation.model(0), position)[None],
-        half_m=np.array([*(thing.half_m for thing in things), half])[None],
+        pixel=project(simulation.model(0), position)[None],
+        half_m=half[None],
         colour=np.array([*colour, its_colour])[None],
         kind=np.array([KIND_NAMES.index(name) for name in (*(t.kind.name for t in things), HANDLE)])[None],
-        is_shown=np.array([*shown, is_there])[None],
+        is_shown=_seen(simulation, position, half, yaw, np.array([*shown, handle is not None and shown[-1]]))[None],
         held=np.array([hand.held]),
     )
 
 
-def _project(model: mujoco.MjModel, points: Float[ndarray, "O 3"]) -> Float[ndarray, "O 2"]:
-    """Project points of the base frame through the model's only camera (it looks along its -z, its y is up)."""
-    inverse = quat_conjugate(model.cam_quat[0])
-    right, up, back = quat_rotate(np.broadcast_to(inverse, (len(points), 4)), points - model.cam_pos[0]).T
-    focal = 1.0 / np.tan(np.radians(model.cam_fovy[0]) / 2)
-    return np.stack([focal * up / back, -focal * right / back], axis=1)
+def _seen(
+    simulation: Simulation,
+    position: Float[ndarray, "O 3"],
+    half: Float[ndarray, "O 3"],
+    yaw: Float[ndarray, " things"],
+    there: Bool[ndarray, " O"],
+) -> Bool[ndarray, " O"]:
+    """Return which of the things that are there the camera sees."""
+    model = simulation.model(0)
+    geoms = [model.geom_bodyid == model.body(f"thing{i}").id for i in range(OBJECTS)]
+    geoms.append(geoms[-1] & (np.arange(model.ngeom) == np.flatnonzero(geoms[-1])[-1]))
+    turns = [*yaw.tolist(), float(yaw[-1])]
+    return np.array(
+        [
+            bool(there[i])
+            and is_seen(
+                model, simulation.data(0), geoms[i], middle_m=position[i], half_m=half[i], yaw_rad=float(turns[i])
+            )
+            for i in range(NAMEABLE)
+        ]
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,17 +241,13 @@ def _things(rng: Rng) -> tuple[list[Thing], _Handle | None]:
 
 
 def _last(
-    things: Sequence[Thing],
-    handle: _Handle | None,
-    position: Float[ndarray, "O 3"],
-    yaw: Float[ndarray, " O"],
-    shown: Bool[ndarray, " O"],
-) -> tuple[Float[ndarray, " 3"], Triple, int, bool]:
-    """Return place, size, colour of the handle and whether it is there."""
+    things: Sequence[Thing], handle: _Handle | None, position: Float[ndarray, "O 3"], yaw: Float[ndarray, " O"]
+) -> tuple[Float[ndarray, " 3"], Triple, int]:
+    """Return place, size and colour of the handle; anything where there is none."""
     if handle is None:
-        return position[-1], things[-1].half_m, 0, False
+        return position[-1], things[-1].half_m, 0
     at = position[-1] + quat_rotate(np.array(yaw_to_quat(float(yaw[-1]))), np.array(handle.at_m))
-    return at, handle.half_m, handle.colour, bool(shown[-1])
+    return at, handle.half_m, handle.colour
 
 
 def _arranged(

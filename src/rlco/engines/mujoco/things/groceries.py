@@ -74,8 +74,8 @@ def tomato(rng: Rng) -> Parts:
 
 
 def banana(rng: Rng) -> Parts:
-    radius, bend = rng.uniform(0.012, 0.018), rng.uniform(0.07, 0.11)
-    ends = rng.uniform(0.4, 0.6)
+    radius, bend = rng.uniform(0.012, 0.017), rng.uniform(0.07, 0.09)
+    ends = rng.uniform(0.35, 0.48)
     half = 0.19 * bend * ends / 0.5 + radius
     return tuple(
         rod(radius, half, at=(bend * float(np.sin(a)), bend * (1 - float(np.cos(a))), 0.0), yaw=float(a))
