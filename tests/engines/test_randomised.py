@@ -150,6 +150,5 @@ def test_no_two_of_a_family_have_a_colour_and_no_kind_with_a_name_is_there_twice
 
 
 def test_a_grasp_is_at_the_middle_unless_the_hand_would_meet_the_top() -> None:
-    middle, high = np.array([0.02, 0.05, 0.01]), np.array([0.02, 0.05, 0.01])
-    # 2 cm high: its middle; 10 cm: 3.4 cm below its top; 2 cm flat: where the fingertips clear the table
-    np.testing.assert_allclose(grasp_height_m(middle, high), [0.02, 0.066, 0.015])
+    # 2 cm to the middle: there; 5 cm: 3.4 cm below the top of 10; 1 cm: where the fingertips clear the table
+    assert [grasp_height_m(half, half) for half in (0.02, 0.05, 0.01)] == pytest.approx([0.02, 0.066, 0.015])

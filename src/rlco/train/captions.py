@@ -209,17 +209,17 @@ def _grasp(pictures: Pictures, row: int, thing: int) -> Way | None:
     if pictures.held[row] != NOTHING or wide > WIDEST_GRIP_M or KIND_NAMES[pictures.kind[row, thing]] in _LANDMARKS:
         return None
     x, y, z = pictures.position_m[row, thing]
-    goal = np.array([x, y, float(grasp_height_m(z, high))])
+    goal = np.array([x, y, grasp_height_m(float(z), float(high))])
     return Way(goal_m=goal, funnel_m=FUNNEL_M, before=OPEN, after=CLOSE)
 
 
 def _over(pictures: Pictures, row: int, first: int, second: int) -> Float[ndarray, " 3"]:
     """Return where the TCP releases the first thing so that it falls into the second, or on its top."""
     x, y, _ = pictures.position_m[row, second]
-    high = pictures.half_m[row, first, 2]
+    high = float(pictures.half_m[row, first, 2])
     is_container = KIND_NAMES[pictures.kind[row, second]] in _CONTAINERS
     floor = 0.0 if is_container else 2 * pictures.half_m[row, second, 2]
-    return np.array([x, y, floor + float(grasp_height_m(high, high)) + _DROP_M])
+    return np.array([x, y, floor + grasp_height_m(high, high) + _DROP_M])
 
 
 def _beside(pictures: Pictures, row: int, first: int, second: int) -> Float[ndarray, " 3"]:
@@ -227,9 +227,9 @@ def _beside(pictures: Pictures, row: int, first: int, second: int) -> Float[ndar
     middle = pictures.position_m[row, second, :2]
     towards = pictures.state[row, :2] - middle
     apart = pictures.half_m[row, [first, second], :2].max(1).sum() + _BESIDE_M
-    high = pictures.half_m[row, first, 2]
+    high = float(pictures.half_m[row, first, 2])
     xy = middle + towards * (apart / max(float(np.linalg.norm(towards)), 1e-6))
-    return np.array([*xy, float(grasp_height_m(high, high))])
+    return np.array([*xy, grasp_height_m(high, high)])
 
 
 def _labels(pictures: Pictures, index: Int[ndarray, " B"], said: Sequence[Sentence]) -> Labels:

@@ -103,9 +103,9 @@ def render_pictures(*, look: int, count: int, seed: int, image_size: int) -> Pic
         simulation.close()
 
 
-def grasp_height_m(middle_m: Float[ndarray, "*b"], half_height_m: Float[ndarray, "*b"]) -> Float[ndarray, "*b"]:
+def grasp_height_m(middle_m: float, half_height_m: float) -> float:
     """Return the height of the TCP that grasps a thing: its middle, unless the hand would meet the top."""
-    return np.maximum(middle_m + np.maximum(half_height_m - _FINGER_ABOVE_TOP_M, 0.0), LOWEST_TCP_M)
+    return float(max(middle_m + max(half_height_m - _FINGER_ABOVE_TOP_M, 0.0), LOWEST_TCP_M))
 
 
 def random_appearance(rng: Rng, *, texture_seed: int) -> Appearance:
@@ -285,7 +285,7 @@ def _hand(rng: Rng, things: Sequence[Thing], shown: Bool[ndarray, " O"], positio
         return _Hand(tcp_m=tcp, width_m=min(2 * things[i].half_m[1], _OPEN_M), command=-1.0, held=i)
     if rng.random() < 0.6:
         # in a funnel above it: the higher, the farther to the side
-        low = float(grasp_height_m(position[i, 2], np.array(things[i].half_m[2])))
+        low = grasp_height_m(float(position[i, 2]), things[i].half_m[2])
         above = float(rng.uniform(0.0, 0.12))
         xy = position[i, :2] + rng.normal(0, 0.004 + 0.3 * above, 2)
         tcp = np.clip([*xy, low + above], [*_TCP_LOW_M[:2], LOWEST_TCP_M], _TCP_HIGH_M)
