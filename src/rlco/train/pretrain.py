@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from rlco.core.errors import unknown_name
 from rlco.core.files import write_atomic
-from rlco.core.policy import Batch, Observation
+from rlco.core.policy import Batch
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
 from rlco.engines.mujoco.randomised import EDITION, Pictures, render_pictures
 from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, family, new_policy
-from rlco.policies.grounding import CELL
 from rlco.train.captions import PLACE_HALF_M, Labels, caption_batch
 from rlco.train.checkpoints import (
     claim_folder,
@@ -234,7 +233,7 @@ def measure(
     return {name: 100 * float(value) for name, value in figures.items()}
 
 
-def pointing_loss(policy: AnyPolicy, observation: Observation, labels: Labels) -> Float[Tensor, ""]:
+def pointing_loss(scores: Float[Tensor, "B heads cells"], labels: Labels) -> Float[Tensor, ""]:
     """Return the cross-entropy of the grounding heads against the cells that hold the named things.
 
     Half of the heads point at the first thing, a quarter at the second (at the first where there is none), the others
@@ -242,9 +241,8 @@ def pointing_loss(policy: AnyPolicy, observation: Observation, labels: Labels) -
     do not count. Without this loss the token's attention stays flat for thousands of steps: the expected place alone is
     a weak teacher.
     """
-    scores = policy.pointing(observation)
     half, quarter = scores.shape[1] // 2, scores.shape[1] // 4
-    cells = policy.config.image_size // CELL
+    cells = math.isqrt(scores.shape[2])
     pixel = torch.cat(
         [
             labels.pixel[:, None].expand(-1, half, -1),
@@ -288,7 +286,7 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
     batch = replace(batch, observation=replace(batch.observation, image=image))
     prefix = policy.encode(batch.observation)
     place = place_loss(modules["reader"], policy.place_features(prefix), labels)
-    point = pointing_loss(policy, batch.observation, labels)
+    point = pointing_loss(policy.pointing(batch.observation), labels)
     imitation = torch.stack(
         [one.loss(_first_steps(batch, one.horizon), generator=noise, prefix=prefix).mean() for one in answers]
     ).sum()
