@@ -26,9 +26,9 @@ def test_places_that_are_linear_in_the_features_are_read_and_others_are_not() ->
 def test_more_features_than_starts_are_penalised() -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(200, 300))
-    places = features[:, :2] * 0.05 + rng.normal(size=(200, 2)) * 0.1
+    places = rng.normal(size=(200, 2)) * 0.1
     error, blind = ridge_errors_m(features, places)
-    # the least squares solution goes through every training place and is worse than the mean
+    # nothing is there to be read: a penalty too small goes through every training place, 1.6 times worse than the mean
     assert np.median(error) < 1.1 * np.median(blind)
 
 
