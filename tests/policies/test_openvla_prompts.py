@@ -13,7 +13,7 @@ from rlco.policies.openvla.config import OpenVlaConfig, openvla_7b, openvla_tiny
 from rlco.policies.openvla.inputs import Preprocessor
 from rlco.policies.openvla.interface import Interface
 from rlco.policies.openvla.prompts import STYLES, Tokenizer, tokenise
-from rlco.policies.openvla.tokenizer import FileTokenizer, ToyTokenizer
+from rlco.policies.openvla.tokenizer import FileTokenizer, ToyTokenizer, open_tokenizer, save_tokenizer
 from rlco.policies.words import INDEX, vocabulary_size
 from tests.policies.openvla_folders import config, published, write_tokenizer
 
@@ -139,6 +139,15 @@ def test_the_built_in_words_leave_room_for_the_action_tokens() -> None:
     ids, place = ToyTokenizer().encode("openvla", "push the cube")
     assert ids[place] == [INDEX["push"], INDEX["the"], INDEX["cube"]]
     assert ids[-1] == INDEX["<empty>"]
+
+
+def test_a_policy_of_an_earlier_edition_still_spells_the_words_that_were_added_since(tmp_path: Path) -> None:
+    before, now = open_tokenizer("toy", tmp_path), open_tokenizer(save_tokenizer(ToyTokenizer(), tmp_path), tmp_path)
+    ids, place = before.encode("openvla", "apple")
+    assert ids[place] == [INDEX[letter] for letter in "apple"]
+    ids, place = now.encode("openvla", "apple")
+    assert ids[place] == [INDEX["apple"]]
+    assert save_tokenizer(before, tmp_path) == "toy"
 
 
 def test_what_is_no_llama_tokenizer_is_refused(tmp_path: Path) -> None:

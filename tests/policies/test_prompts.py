@@ -11,7 +11,7 @@ from rlco.policies.pi.inputs import Preprocessor
 from rlco.policies.pi.interface import Interface
 from rlco.policies.pi.prompts import STYLES, clean, require_style, state_bins, tokenise
 from rlco.policies.pi.tokenizer import FileTokenizer, ToyTokenizer, open_tokenizer, save_tokenizer
-from rlco.policies.words import vocabulary_size, words
+from rlco.policies.words import EDITIONS, LATEST, vocabulary_size, words
 from tests.policies.folders import CODEC, TOKENS, config, observation, text, write_tokenizer
 
 TASKS = ("push_the pink cube\n", "Close it")
@@ -85,6 +85,16 @@ def test_an_unknown_word_is_spelled() -> None:
     assert vocabulary_size() <= pi05_tiny().vocabulary
 
 
+def test_a_policy_of_an_earlier_edition_still_spells_the_words_that_were_added_since(tmp_path: Path) -> None:
+    apple = tuple(words(letter)[0] for letter in "apple")
+    assert words("an apple", "toy") == (*words("an"), *apple)
+    assert words("an apple") == (*words("an"), EDITIONS["toy"])  # the first that was added
+    assert open_tokenizer("toy", tmp_path).encode("apple", None)[0][1:-1] == list(apple)
+    assert save_tokenizer(open_tokenizer("toy", tmp_path), tmp_path) == "toy"
+    assert save_tokenizer(ToyTokenizer(), tmp_path) == LATEST
+    assert vocabulary_size("toy") == 390  # what the shipped bases were trained with
+
+
 def test_a_tokenizer_goes_with_its_checkpoint(tokenizer: FileTokenizer, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
@@ -92,7 +102,7 @@ def test_a_tokenizer_goes_with_its_checkpoint(tokenizer: FileTokenizer, tmp_path
     assert open_tokenizer(name, folder) == tokenizer
     assert open_tokenizer(name, folder).encode("push", [3]) == tokenizer.encode("push", [3])
     assert open_tokenizer(save_tokenizer(ToyTokenizer(), folder), folder) == ToyTokenizer()
-    with pytest.raises(ValueError, match=r"names the tokenizer 'gemma'; known: toy, tokenizer\.json"):
+    with pytest.raises(ValueError, match=r"names the tokenizer 'gemma'; known: toy, toy-2, tokenizer\.json"):
         open_tokenizer("gemma", folder)
 
 

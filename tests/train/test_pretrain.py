@@ -14,13 +14,25 @@ from torch import Tensor, nn
 
 from rlco.cli import FAILED, OK, main
 from rlco.core.policy import Observation
-from rlco.engines.mujoco.randomised import COLOURS, OBJECTS, SHAPES, Pictures
+from rlco.engines.mujoco.randomised import EDITION, NAMEABLE, NOTHING, Pictures
+from rlco.engines.mujoco.things.kinds import HANDLE, KIND_NAMES
+from rlco.engines.mujoco.things.pieces import COLOURS
 from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, new_policy
 from rlco.policies.openvla.config import OpenVlaConfig, openvla_oft_tiny
 from rlco.recipes.references import open_policy
 from rlco.train import pretrain
-from rlco.train.pretrain import BASE_CODEC, PlaceReader, PretrainConfig, measure, new_answers, run_pretrain
+from rlco.train.captions import Labels
+from rlco.train.pretrain import (
+    BASE_CODEC,
+    PlaceReader,
+    PretrainConfig,
+    measure,
+    new_answers,
+    place_loss,
+    pointing_loss,
+    run_pretrain,
+)
 
 STEPWISE, CHUNKED = "openvla-stepwise-tiny", "openvla-oft-tiny"
 FEW = PretrainConfig(
@@ -50,16 +62,19 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 def noise_pictures(count: int = 24) -> Pictures:
     """Return pictures of noise, in each of which every thing is shown."""
     rng = np.random.default_rng(0)
-    many = (count, OBJECTS)
+    many = (count, NAMEABLE)
+    kind = rng.integers(0, len(KIND_NAMES) - 1, many)
+    kind[:, -1] = KIND_NAMES.index(HANDLE)
     return Pictures(
         image=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
         state=rng.uniform(0.2, 0.3, (count, 8)).astype(np.float32),
         position_m=rng.uniform(0.4, 0.7, (*many, 3)),
         pixel=rng.uniform(-1, 1, (*many, 2)),
-        size_m=rng.uniform(0.01, 0.03, many),
+        half_m=rng.uniform(0.01, 0.03, (*many, 3)),
         colour=rng.integers(0, len(COLOURS), many),
-        shape=rng.integers(0, len(SHAPES), many),
+        kind=kind,
         is_shown=np.ones(many, dtype=bool),
+        held=np.full(count, NOTHING),
     )
 
 
@@ -118,9 +133,59 @@ def test_what_is_measured_of_an_answer_depends_on_no_draw_and_on_no_other_answer
     assert [one.config for one in answers] == [CONFIGS[name]() for name in (STEPWISE, CHUNKED)]
 
 
-def test_a_base_without_other_answers_is_what_it_was_before_there_were_any() -> None:
+def test_a_base_is_of_its_pictures_and_only_of_the_answers_that_it_has() -> None:
+    assert FEW.identity()["pictures"] == EDITION
     assert "also" not in FEW.identity()
     assert replace(FEW, also=(CHUNKED,)).identity() == {**FEW.identity(), "also": (CHUNKED,)}
+
+
+def labels_of(pixel: list[list[float]], second: list[list[float]], *, has_second: list[bool]) -> Labels:
+    count = len(pixel)
+    return Labels(
+        place=torch.zeros(count, 3),
+        pixel=torch.tensor(pixel),
+        second_place=torch.ones(count, 3),
+        second_pixel=torch.tensor(second),
+        has_second=torch.tensor(has_second),
+    )
+
+
+def test_half_of_the_heads_point_at_the_first_thing_and_a_quarter_at_the_second() -> None:
+    # 2 x 2 cells, numbered row by row; 4 heads
+    scores = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))
+    # up right, then down left; the second picture's first thing is out of the frame
+    labels = labels_of([[-0.5, 0.5], [1.5, 0.0]], [[0.5, -0.5], [0.5, 0.5]], has_second=[True, True])
+    found = pointing_loss(scores, labels)
+    missed = -scores.log_softmax(-1)
+    by_hand = (missed[0, 0, 1] + missed[0, 1, 1] + missed[0, 2, 2] + missed[1, 2, 3]) / 2
+    torch.testing.assert_close(found, by_hand)
+
+
+def test_the_second_place_counts_only_where_two_things_are_named() -> None:
+    reader = PlaceReader(3, seed=0)
+    for parameter in reader.parameters():
+        nn.init.zeros_(parameter)
+    nowhere = [[0.0, 0.0]] * 2
+    # the first is read right; the second is 1 off, beyond beta 0.1: 1 - 0.05
+    one = place_loss(reader, torch.zeros(2, 3), labels_of(nowhere, nowhere, has_second=[True, False]))
+    assert float(one.detach()) == pytest.approx(0.95)
+    none = place_loss(reader, torch.zeros(2, 3), labels_of(nowhere, nowhere, has_second=[False, False]))
+    assert float(none.detach()) == 0.0
+
+
+def test_both_places_are_measured() -> None:
+    answers, pictures = new_answers(FEW), noise_pictures()
+    modules = together(answers)
+    for parameter in modules["reader"].parameters():
+        nn.init.zeros_(parameter)
+    figures = measure(modules, answers, pictures, range(24), FEW)
+    _, labels = pretrain.caption_batch(
+        pictures, np.arange(24), horizon=answers[0].horizon, rng=pretrain.numpy_generator(FEW.seed, "held-out")
+    )
+    # the middle of the scale is read, from where each thing is as far as its label says
+    for name, place in (("place", labels.place), ("second", labels.second_place[labels.has_second])):
+        centimetres = 100 * (place[:, :2] * torch.tensor([0.2, 0.3])).norm(dim=1).median()
+        assert figures[f"held_out/{name}_cm"] == pytest.approx(float(centimetres), rel=1e-4)
 
 
 def test_the_imitation_loss_is_the_sum_over_the_ways_to_answer() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tokenizers
 
+from rlco.policies.words import EDITIONS
+
 TOKENIZER_FILE = "tokenizer.json"
-TOY = "toy"
-"""What a checkpoint calls the built-in tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def _require_json_file(path: Path) -> None:
 
 def own_tokenizer(name: str, folder: Path) -> Path | None:
     """Return the file that a checkpoint in ``folder`` names, or None for the built-in tokenizer."""
-    if name == TOY:
+    if name in EDITIONS:
         return None
     if name != TOKENIZER_FILE:
-        raise ValueError(f"'{folder}' names the tokenizer '{name}'; known: {TOY}, {TOKENIZER_FILE}.")
+        raise ValueError(f"'{folder}' names the tokenizer '{name}'; known: {', '.join(EDITIONS)}, {TOKENIZER_FILE}.")
     return folder / TOKENIZER_FILE

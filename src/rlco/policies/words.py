@@ -26,20 +26,33 @@ red green blue yellow orange purple pink brown black white gray cyan magenta lim
 violet turquoise salmon beige
 """
 _WORDS = _TEXT.split()
+_LATER_TEXT = """
+apple lemon peach plum kiwi tomato banana carrot corn potato pepper pear onion radish strawberry cucumber eggplant
+mushroom soap sponge carton jar roll bottle basket pan cabinet
+take grasp grab lift drop bring lay set hold shut keep carry slide get give
+from next beside over inside out at by with are there away top
+"""
 FIRST_BIN = len(_SPECIAL)
 # New tokens go to the end: the shipped embedding knows the others by their number.
 _VOCABULARY = [*_SPECIAL, *(f"<bin{i}>" for i in range(-1, STATE_BINS)), *_CHARACTERS, *_WORDS, "\n", *_OPENVLA]
-INDEX = {token: i for i, token in enumerate(dict.fromkeys(_VOCABULARY))}
+INDEX = {token: i for i, token in enumerate(dict.fromkeys([*_VOCABULARY, *_LATER_TEXT.split()]))}
 """Token -> its number."""
+EDITIONS = {"toy": len(dict.fromkeys(_VOCABULARY)), "toy-2": len(INDEX)}
+"""What a checkpoint calls the built-in vocabulary it was trained with -> how many of the tokens that one has.
+
+A policy reads with its own edition, whatever was added since: to it, a later word is still one that is spelled.
+"""
+LATEST = "toy-2"
 PAD, BOS, UNKNOWN = 0, 1, 2
 
 
 @lru_cache(maxsize=4096)
-def words(text: str) -> tuple[int, ...]:
-    """Return the tokens of free text, lower-cased; an unknown word becomes its characters."""
+def words(text: str, edition: str = LATEST) -> tuple[int, ...]:
+    """Return the tokens of free text, lower-cased; a word that the edition does not know becomes its characters."""
     ids: list[int] = []
     for word in re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower()):
-        ids += [INDEX[word]] if word in INDEX else [INDEX.get(c, UNKNOWN) for c in word]
+        is_known = INDEX.get(word, len(INDEX)) < EDITIONS[edition]
+        ids += [INDEX[word]] if is_known else [INDEX.get(c, UNKNOWN) for c in word]
     return tuple(ids)
 
 
@@ -55,6 +68,6 @@ def bin_rows() -> slice:
     return slice(FIRST_BIN, FIRST_BIN + STATE_BINS + 1)
 
 
-def vocabulary_size() -> int:
+def vocabulary_size(edition: str = LATEST) -> int:
     """Return how many tokens the built-in tokenizer can give."""
-    return len(INDEX)
+    return EDITIONS[edition]

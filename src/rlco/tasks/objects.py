@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlco.core.poses import quat_rotate, rpy_to_quat
 from rlco.core.scene import RGB, ObjectSpec, Part, Triple
+from rlco.core.shapes import extent_m
 
 _LYING: Triple = (0.0, np.pi / 2, 0.0)
 """Turns a round shape's axis from the vertical to x."""
@@ -50,7 +50,7 @@ class Item:
     @property
     def rest_m(self) -> float:
         """Return the height of the origin above the table."""
-        return -min(part.position_m[2] - _half_height(part) for part in self.parts)
+        return extent_m(self.parts, np.array([0.0, 0.0, -1.0]))
 
     @property
     def is_round(self) -> bool:
@@ -61,28 +61,12 @@ class Item:
     @property
     def top_m(self) -> float:
         """Return the height of the highest point above the table."""
-        return self.rest_m + max(part.position_m[2] + _half_height(part) for part in self.parts)
+        return self.rest_m + extent_m(self.parts, np.array([0.0, 0.0, 1.0]))
 
     @property
     def grasp_height_m(self) -> float:
         """Return the height of the TCP that grasps it on the table."""
         return max(self.rest_m, self.top_m - _FINGER_ABOVE_TOP_M, _LOWEST_TCP_M)
-
-
-def _half_height(part: Part) -> float:
-    """Return the vertical half extent of a turned part: the support function of its shape along z."""
-    half = np.array(part.half_size_m)
-    # the vertical in the part's own axes
-    up = quat_rotate(rpy_to_quat(np.array(part.rpy_rad)) * np.array([1.0, -1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0]))
-    radius = half[0]
-    extents = {
-        "box": np.abs(up) @ half,
-        "ellipsoid": np.linalg.norm(up * half),
-        "sphere": radius,
-        "capsule": radius + abs(up[2]) * (half[2] - radius),
-        "cylinder": abs(up[2]) * half[2] + np.hypot(up[0], up[1]) * radius,
-    }
-    return float(extents[part.shape])
 
 
 def _ball(radius: float, *, squash: float = 1.0) -> Part:

@@ -21,16 +21,15 @@ from torch import Tensor, nn
 
 from rlco.core.errors import unknown_name
 from rlco.core.files import write_atomic
-from rlco.core.policy import Batch, Observation
+from rlco.core.policy import Batch
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.core.stopping import between_steps
 from rlco.data.augment import ColourJitter
 from rlco.data.normalise import Codec, Normaliser
-from rlco.engines.mujoco.randomised import Pictures, render_pictures
+from rlco.engines.mujoco.randomised import EDITION, Pictures, render_pictures
 from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS, family, new_policy
-from rlco.policies.grounding import CELL
-from rlco.train.captions import PLACE_HALF_M, caption_batch
+from rlco.train.captions import PLACE_HALF_M, Labels, caption_batch
 from rlco.train.checkpoints import claim_folder, load_training_state, save_training_state
 from rlco.train.log import MetricsLog
 from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
@@ -85,21 +84,24 @@ class PretrainConfig:
             raise ValueError(f"PretrainConfig.also must not repeat a policy, got {', '.join(twice)} twice.")
 
     def identity(self) -> dict[str, Any]:
-        """Return the values that decide what is learnt; a base made before there were others ``also`` keeps its own."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("also", ())}
+        """Return what decides what is learnt, the edition of the pictures too."""
+        values = {name: value for name, value in asdict(self).items() if (name, value) != ("also", ())}
+        return {**values, "pictures": EDITION}
 
 
 class PlaceReader(nn.Module):
-    """Reads the named thing's place from the prefix. Dropped after pretraining."""
+    """Reads the places of the two things that a sentence names from the prefix. Dropped after pretraining."""
 
     def __init__(self, features: int, *, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.out = nn.Linear(features, 3)
+            self.out = nn.Linear(features, 6)
 
-    def forward(self, summary: Tensor) -> Tensor:
-        return self.out(summary)
+    def forward(self, summary: Float[Tensor, "B features"]) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
+        """Return the first place and the second, in units of ``PLACE_HALF_M``."""
+        first, second = self.out(summary).chunk(2, dim=-1)
+        return first, second
 
 
 def render_all(config: PretrainConfig, *, folder: Path, image_size: int, progress: Progress | None = None) -> Pictures:
@@ -204,7 +206,8 @@ def measure(
 ) -> dict[str, float]:
     """Return median errors on looks that were not trained on [cm].
 
-    Of the named thing's place (and its 90th percentile); and of each answer's reach, the sum of its first four control
+    Of the named thing's place (and its 90th percentile), and of the second one's where a sentence names two; and of
+    each answer's reach, the sum of its first four control
     steps or of all that it has, beside how far the reach goes in them. Those of ``config.also`` end in their name. What
     an answer says does not depend on those beside it: each has its own noise, and tokens are the likeliest.
     """
@@ -212,9 +215,12 @@ def measure(
     batch, labels = caption_batch(pictures, np.array(rows), horizon=max(one.horizon for one in answers), rng=rng)
     with torch.no_grad():
         features = answers[0].place_features(answers[0].encode(batch.observation))
-        error = (modules["reader"](features) - labels.place) * torch.from_numpy(PLACE_HALF_M).float()
-    flat = error[:, :2].norm(dim=1)
+        first, second = modules["reader"](features)
+    flat = _flat_error_m(first, labels.place)
     figures = {"held_out/place_cm": flat.median(), "held_out/place_p90_cm": flat.quantile(0.9)}
+    if labels.has_second.any():
+        flat = _flat_error_m(second, labels.second_place)[labels.has_second]
+        figures |= {"held_out/second_cm": flat.median(), "held_out/second_p90_cm": flat.quantile(0.9)}
     reach = ~batch.is_pad[:, 0]
     for one, ending in zip(answers, ("", *(f"_{name}" for name in config.also)), strict=True):
         likeliest = one.at_temperature(0.0) if "temperature" in family(one.config.family).takes else one
@@ -228,20 +234,41 @@ def measure(
     return {name: 100 * float(value) for name, value in figures.items()}
 
 
-def pointing_loss(policy: AnyPolicy, observation: Observation, pixel: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
-    """Return the cross-entropy of half of the grounding heads against the cell that holds the named thing.
+def pointing_loss(scores: Float[Tensor, "B heads cells"], labels: Labels) -> Float[Tensor, ""]:
+    """Return the cross-entropy of the grounding heads against the cells that hold the named things.
 
-    Without it the token's attention stays flat for thousands of steps: the expected place alone is a weak teacher.
-    Things outside the frame do not count.
+    Half of the heads point at the first thing, a quarter at the second (at the first where there is none), the others
+    are free. Each head that points counts as one of the first half does in that half's mean. Things outside the frame
+    do not count. Without this loss the token's attention stays flat for thousands of steps: the expected place alone is
+    a weak teacher.
     """
-    scores = policy.pointing(observation)
-    cells = policy.config.image_size // CELL
-    row, column = ((pixel + 1) / 2 * cells).long().clamp(0, cells - 1).T
-    half = scores.shape[1] // 2
-    target = (row * cells + column)[:, None].expand(-1, half)
-    loss_B = nn.functional.cross_entropy(scores[:, :half].transpose(1, 2), target, reduction="none").mean(1)
-    inside_B = (pixel.abs() < 1).all(1)
-    return (loss_B * inside_B).sum() / inside_B.sum().clamp(min=1)
+    half, quarter = scores.shape[1] // 2, scores.shape[1] // 4
+    cells = math.isqrt(scores.shape[2])
+    pixel = torch.cat(
+        [
+            labels.pixel[:, None].expand(-1, half, -1),
+            labels.second_pixel[:, None].expand(-1, quarter, -1),
+        ],
+        dim=1,
+    )
+    row, column = ((pixel + 1) / 2 * cells).long().clamp(0, cells - 1).unbind(-1)
+    pointed = scores[:, : half + quarter].transpose(1, 2)
+    loss = nn.functional.cross_entropy(pointed, row * cells + column, reduction="none")
+    inside = (pixel.abs() < 1).all(-1)
+    return (loss * inside).sum() / inside[:, :half].sum().clamp(min=1)
+
+
+def place_loss(reader: nn.Module, features: Float[Tensor, "B features"], labels: Labels) -> Float[Tensor, ""]:
+    """Return the smooth error of what a ``PlaceReader`` reads: the first place, plus the second where there is one."""
+    first, second = reader(features)
+    error_B = nn.functional.smooth_l1_loss(second, labels.second_place, beta=0.1, reduction="none").mean(1)
+    of_second = (error_B * labels.has_second).sum() / labels.has_second.sum().clamp(min=1)
+    return nn.functional.smooth_l1_loss(first, labels.place, beta=0.1) + of_second
+
+
+def _flat_error_m(read: Float[Tensor, "B 3"], place: Float[Tensor, "B 3"]) -> Float[Tensor, " B"]:
+    """Return the horizontal distance between places that are read and true ones."""
+    return ((read - place) * torch.from_numpy(PLACE_HALF_M).float())[:, :2].norm(dim=1)
 
 
 def _update(  # noqa: PLR0913  (one training step, all of it)
@@ -259,18 +286,18 @@ def _update(  # noqa: PLR0913  (one training step, all of it)
     image = ColourJitter()(batch.observation.image, generator=noise)
     batch = replace(batch, observation=replace(batch.observation, image=image))
     prefix = policy.encode(batch.observation)
-    place_loss = nn.functional.smooth_l1_loss(modules["reader"](policy.place_features(prefix)), labels.place, beta=0.1)
-    point_loss = pointing_loss(policy, batch.observation, labels.pixel)
+    place = place_loss(modules["reader"], policy.place_features(prefix), labels)
+    point = pointing_loss(policy.pointing(batch.observation), labels)
     imitation = torch.stack(
         [one.loss(_first_steps(batch, one.horizon), generator=noise, prefix=prefix).mean() for one in answers]
     ).sum()
-    loss = imitation + config.place_weight * place_loss + config.point_weight * point_loss
+    loss = imitation + config.place_weight * place + config.point_weight * point
     require_finite(loss, dump=batch_tensors(batch))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     require_finite(nn.utils.clip_grad_norm_(modules.parameters(), 1.0), dump=batch_tensors(batch))
     optimiser.step()
-    terms = {"loss": loss, "imitation": imitation, "place": place_loss, "point": point_loss}
+    terms = {"loss": loss, "imitation": imitation, "place": place, "point": point}
     return {f"pretrain/{name}": term.detach() for name, term in terms.items()}
 
 

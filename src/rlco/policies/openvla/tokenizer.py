@@ -8,8 +8,8 @@ from pathlib import Path
 from rlco.policies import words
 from rlco.policies.openvla.config import BINS, OpenVlaConfig
 from rlco.policies.openvla.prompts import STYLES, Tokenizer, require_style
-from rlco.policies.tokenizer_file import TOKENIZER_FILE, TOY, TokenizerFile, own_tokenizer
-from rlco.policies.words import ASK, BOS, EMPTY, END, INDEX, OUT, PAD
+from rlco.policies.tokenizer_file import TOKENIZER_FILE, TokenizerFile, own_tokenizer
+from rlco.policies.words import ASK, BOS, EMPTY, END, INDEX, LATEST, OUT, PAD
 
 _EMPTY_PIECE = "\u2581"
 
@@ -21,18 +21,20 @@ class ToyTokenizer:
     begin: int = BOS
     end: int = INDEX[END]
     pad: int = PAD
+    edition: str = LATEST
+    """A name in ``EDITIONS``."""
 
     def encode(self, style: str, task: str) -> tuple[list[int], slice]:
         """Return the ids of a prompt and the place of the task's words; every style reads alike."""
         require_style(style)
-        text = words.words(task)
+        text = words.words(task, self.edition)
         return [INDEX[ASK], *text, INDEX[OUT], INDEX[EMPTY]], slice(1, 1 + len(text))
 
     def require_fits(self, config: OpenVlaConfig) -> None:
         """See ``Tokenizer``: it may know fewer words than the policy, if the action tokens are not among them."""
-        if words.vocabulary_size() > config.first_action_id:
+        if (size := words.vocabulary_size(self.edition)) > config.first_action_id:
             raise ValueError(
-                f"The built-in tokenizer has {words.vocabulary_size()} tokens, the policy has room for "
+                f"The built-in tokenizer has {size} tokens, the policy has room for "
                 f"{config.first_action_id} (text_vocabulary {config.text_vocabulary} less {BINS} for actions)."
             )
 
@@ -93,14 +95,15 @@ class FileTokenizer:
 
 
 def open_tokenizer(name: str, folder: Path) -> Tokenizer:
-    """Return the tokenizer that a checkpoint in ``folder`` names: ``toy``, or its own ``tokenizer.json``."""
+    """Return the tokenizer that a checkpoint in ``folder`` names: an edition of the built-in one, or its own file."""
     path = own_tokenizer(name, folder)
-    return ToyTokenizer() if path is None else FileTokenizer.open(path)
+    return ToyTokenizer(edition=name) if path is None else FileTokenizer.open(path)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
     """Write what ``open_tokenizer`` needs into ``folder``; return the name to keep."""
-    if not isinstance(tokenizer, FileTokenizer):
-        return TOY
+    if isinstance(tokenizer, ToyTokenizer):
+        return tokenizer.edition
+    assert isinstance(tokenizer, FileTokenizer)
     tokenizer.file.save(folder)
     return TOKENIZER_FILE

@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlco.policies.pi.prompts import Tokenizer
-from rlco.policies.tokenizer_file import TOKENIZER_FILE, TOY, TokenizerFile, own_tokenizer
-from rlco.policies.words import BOS, FIRST_BIN, INDEX, words
+from rlco.policies.tokenizer_file import TOKENIZER_FILE, TokenizerFile, own_tokenizer
+from rlco.policies.words import BOS, FIRST_BIN, INDEX, LATEST, words
 
 
 @dataclass(frozen=True, slots=True)
 class ToyTokenizer:
     """The built-in tokenizer. See ``rlco.policies.pi.prompts.Tokenizer``."""
 
+    edition: str = LATEST
+    """A name in ``EDITIONS``."""
+
     def encode(self, task: str, bins: Sequence[int] | None) -> tuple[list[int], slice]:
         """Return the ids of a prompt and the place of the task's words."""
-        text = words(task)
+        text = words(task, self.edition)
         if bins is None:
             return [BOS, *text, INDEX["\n"]], slice(1, 1 + len(text))
         state = [FIRST_BIN + 1 + b for b in bins]
@@ -55,14 +58,15 @@ class FileTokenizer:
 
 
 def open_tokenizer(name: str, folder: Path) -> Tokenizer:
-    """Return the tokenizer that a checkpoint in ``folder`` names: ``toy``, or its own ``tokenizer.json``."""
+    """Return the tokenizer that a checkpoint in ``folder`` names: an edition of the built-in one, or its own file."""
     path = own_tokenizer(name, folder)
-    return ToyTokenizer() if path is None else FileTokenizer.open(path)
+    return ToyTokenizer(name) if path is None else FileTokenizer.open(path)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
     """Write what ``open_tokenizer`` needs into ``folder``; return the name to keep."""
-    if not isinstance(tokenizer, FileTokenizer):
-        return TOY
+    if isinstance(tokenizer, ToyTokenizer):
+        return tokenizer.edition
+    assert isinstance(tokenizer, FileTokenizer)
     tokenizer.file.save(folder)
     return TOKENIZER_FILE

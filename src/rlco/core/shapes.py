@@ -1,0 +1,32 @@
+"""How far composed things reach: support functions of the convex parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from rlco.core.poses import quat_conjugate, quat_rotate, rpy_to_quat
+from rlco.core.scene import Part
+
+
+def half_extent_m(part: Part, direction: Float[ndarray, " 3"]) -> float:
+    """Return how far a turned part reaches from its own centre along a unit ``direction`` of the object's frame."""
+    half = np.array(part.half_size_m)
+    own = quat_rotate(quat_conjugate(rpy_to_quat(np.array(part.rpy_rad))), direction)
+    radius = half[0]
+    extents = {
+        "box": np.abs(own) @ half,
+        "ellipsoid": np.linalg.norm(own * half),
+        "sphere": radius,
+        "capsule": radius + abs(own[2]) * (half[2] - radius),
+        "cylinder": abs(own[2]) * half[2] + np.hypot(own[0], own[1]) * radius,
+    }
+    return float(extents[part.shape])
+
+
+def extent_m(parts: Iterable[Part], direction: Float[ndarray, " 3"]) -> float:
+    """Return how far ``parts`` together reach from the frame's origin along a unit ``direction``."""
+    return max(float(np.array(part.position_m) @ direction) + half_extent_m(part, direction) for part in parts)
