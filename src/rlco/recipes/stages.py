@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlco.core.files import is_finished, read_manifest, require_writable, write_manifest
+from rlco.core.files import exclusive, is_finished, read_manifest, require_writable, write_manifest
 from rlco.core.policy import FRONT
 from rlco.core.progress import progress
 from rlco.core.rng import numpy_generator
@@ -150,7 +150,7 @@ def sft(
     clipped = clipped_shares(policy, [d.action for d in datasets], weights)
     if line := clipped_line(clipped):
         print(line, file=sys.stderr)
-    with progress(f"sft {folder.name}", total=config.steps) as bar:
+    with exclusive(folder), progress(f"sft {folder.name}", total=config.steps) as bar:
         figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
     figures |= {"gradient_samples": config.steps * config.batch_size, "sft/clipped": float(clipped.mean())}
     return finish(folder, policy, inputs=inputs, figures=figures)
@@ -208,7 +208,7 @@ def rl(
         random_look=config.random_look,
     ) as world:
         stage = StageTwo(policy, collector(world, config), real_term(policy, dataset, config), config)
-        with progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
+        with exclusive(folder), progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
             figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
     figures = figures | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
@@ -303,7 +303,7 @@ def pretrain(folder: Path, config: PretrainConfig) -> Figures:
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
-    with progress("pretrain", total=config.looks) as bar:
+    with exclusive(folder), progress("pretrain", total=config.looks) as bar:
         policy, figures = run_pretrain(config, folder=folder, progress=bar.reach)
     return finish(folder, policy, inputs=inputs, figures=figures, half=True)
 
