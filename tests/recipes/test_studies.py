@@ -11,10 +11,20 @@ import pytest
 from rlco.cli import main
 from rlco.evals.study import Place
 from rlco.recipes.budgets import debug, reduced
-from rlco.recipes.methods import CONTROL, COTRAINING, REAL_ONLY, RLCO, Reinforced, Run, in_order
+from rlco.recipes.methods import (
+    CONTROL,
+    COTRAINING,
+    REAL_ONLY,
+    RLCO,
+    Reinforced,
+    Run,
+    World,
+    evaluation_folder,
+    in_order,
+)
 from rlco.recipes.studies import STUDIES, study
 from rlco.recipes.studies.definitions import DRAWS, SIM_ONLY, job
-from rlco.recipes.studies.measure import Learned, Measured, Study, World, evaluation_folder, job_name
+from rlco.recipes.studies.measure import Learned, Measured, Study, job_name
 from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, run_job
 
 ALL = sorted(STUDIES)
@@ -23,7 +33,7 @@ ALL = sorted(STUDIES)
 @pytest.mark.parametrize("name", ALL)
 def test_no_two_figures_of_a_study_are_the_same_measurement(name: str) -> None:
     found = study(name)
-    where = [(job_name(f.job), evaluation_folder(f), f.place) for f in found.figures]
+    where = [(job_name(f.job), evaluation_folder(f.method.stage, f.world), f.place) for f in found.figures]
     assert len(set(where)) == len(where)
     assert len({(job, folder) for job, folder, _ in where}) == len(where)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from rlco.core.files import fingerprint, write_atomic
+from rlco.core.files import fingerprint, write_text
 
 JOURNAL = "journal.jsonl"
 
@@ -27,8 +27,7 @@ class Journal:
         if not lines:
             _require_unused(folder)
         if len(lines) < 2:
-            text = json.dumps(now) + "\n"
-            write_atomic(self._path, lambda temporary: temporary.write_text(text))
+            write_text(self._path, json.dumps(now) + "\n")
             lines = [now]
         _require_same(folder, now=now, then=lines[0])
         self.entries: list[dict[str, Any]] = lines[1:]

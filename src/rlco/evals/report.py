@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from rlco.core.files import write_atomic
+from rlco.core.files import write_text
 from rlco.core.progress import clock
 from rlco.evals.plots import rl_curves, sft_curves
 from rlco.evals.report_data import Keep, MethodResult, ReportData, best_other, compared, splits
@@ -39,8 +39,7 @@ WHY_PAIRED = (
 
 def write_report(data: ReportData, path: Path) -> None:
     """Write the page, atomically."""
-    text = page(data)
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, page(data))
 
 
 def page(data: ReportData) -> str:

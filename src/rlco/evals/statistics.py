@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 Z_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution: two-sided 95 %."""
@@ -75,16 +77,21 @@ def paired_difference(first: Successes, second: Successes) -> PairedDifference:
     the S shared states, its interval mean +- 1.96 * sd(d_s) / sqrt(S): the variance between states, so that repeats of
     one state do not count as new evidence. Fewer than two shared states: the interval is everything.
     """
-    shared = sorted(s for s in first.keys() & second.keys() if len(first[s]) and len(second[s]))
-    deltas = np.array([np.mean(first[s]) - np.mean(second[s]) for s in shared])
+    deltas = state_differences(first, second)
     wins, losses = int((deltas > 0).sum()), int((deltas < 0).sum())
     return PairedDifference(
         difference=_mean_interval(deltas),
-        num_states=len(shared),
+        num_states=len(deltas),
         wins=wins,
         losses=losses,
         sign_test_p=sign_test(wins, losses),
     )
+
+
+def state_differences(first: Successes, second: Successes) -> Float[ndarray, " S"]:
+    """Return d_s = mean success of ``first`` on state s - mean success of ``second``, for the S states they share."""
+    shared = sorted(s for s in first.keys() & second.keys() if len(first[s]) and len(second[s]))
+    return np.array([np.mean(first[s]) - np.mean(second[s]) for s in shared])
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -7,7 +7,7 @@ are compared state by state within the same parts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from rlco.core.rng import numpy_generator
 from rlco.evals.outcome import EvaluationResult, merged
 from rlco.evals.report_data import figures
-from rlco.evals.statistics import Interval, PairedDifference, Successes, paired_difference
+from rlco.evals.statistics import Interval, PairedDifference, Successes, paired_difference, state_differences
 
 RESAMPLES = 10_000
 AVERAGE = "average"
@@ -121,10 +121,7 @@ class StudyData:
         """
         found = tuple(self._comparisons())
         adjusted = holm([c.paired.sign_test_p for c in found])
-        return tuple(
-            Comparison(place=c.place, paired=c.paired, bootstrap=c.bootstrap, p_holm=p)
-            for c, p in zip(found, adjusted, strict=True)
-        )
+        return tuple(replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True))
 
     def _comparisons(self) -> Iterator[Comparison]:
         for table in self.tables():
@@ -152,8 +149,7 @@ def bootstrap_difference(first: Successes, second: Successes, *, seed: int) -> I
     States are drawn again, with replacement, ``RESAMPLES`` times; a state's repeats stay together. Fewer than two
     shared states: the interval is everything.
     """
-    shared = sorted(s for s in first.keys() & second.keys() if len(first[s]) and len(second[s]))
-    deltas = np.array([np.mean(first[s]) - np.mean(second[s]) for s in shared])
+    deltas = state_differences(first, second)
     if len(deltas) < 2:
         return Interval(value=float(deltas.mean()) if len(deltas) else float("nan"), low=-1.0, high=1.0)
     # a state's difference has few values: drawing how often each occurs is drawing the states
@@ -174,7 +170,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def study_json(data: StudyData) -> dict[str, Any]:
+def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Return the tables' figures as JSON values."""
     return {
         "name": data.name,
@@ -189,7 +185,7 @@ def study_json(data: StudyData) -> dict[str, Any]:
         ],
         "comparisons": [
             {**asdict(c.place), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
-            for c in data.comparisons()
+            for c in comparisons
         ],
         "curves": [asdict(curve) for curve in data.curves],
     }

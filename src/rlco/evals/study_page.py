@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from rlco.core.files import write_atomic, write_json
+from rlco.core.files import write_json, write_text
 from rlco.evals.report import NOTHING, STANDIN_NOTE, figure, points, section
 from rlco.evals.report_style import CSS
 from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, episodes_json, study_json
@@ -28,14 +28,14 @@ def write_study(data: StudyData, folder: Path) -> Path:
 
     Returns the HTML page's path.
     """
-    figures = study_figures(data)
-    write_json(folder / f"{data.name}.json", study_json(data))
+    figures, comparisons = study_figures(data), data.comparisons()
+    write_json(folder / f"{data.name}.json", study_json(data, comparisons))
     lines = (json.dumps(episodes_json(entry)) for entry in data.entries)
-    _write(folder / f"{data.name}-episodes.jsonl", "".join(f"{line}\n" for line in lines))
+    write_text(folder / f"{data.name}-episodes.jsonl", "".join(f"{line}\n" for line in lines))
     for name, svg in figures.items():
-        _write(folder / f"{data.name}-{name}.svg", svg)
-    _write(folder / f"{data.name}.md", markdown(data, figures))
-    _write(folder / f"{data.name}.html", html(data, figures))
+        write_text(folder / f"{data.name}-{name}.svg", svg)
+    write_text(folder / f"{data.name}.md", markdown(data, figures, comparisons))
+    write_text(folder / f"{data.name}.html", html(data, figures, comparisons))
     return folder / f"{data.name}.html"
 
 
@@ -102,9 +102,9 @@ def parts_table(data: StudyData) -> Cells:
     return rows
 
 
-def headline(data: StudyData) -> str:
+def headline(data: StudyData, comparisons: Sequence[Comparison]) -> str:
     """Return the smallest difference of the compared row, in one sentence."""
-    found = [c for c in data.comparisons() if c.place.column != AVERAGE]
+    found = [c for c in comparisons if c.place.column != AVERAGE]
     if not found:
         return "Nothing to compare yet."
     better = sum(c.bootstrap.low > 0 for c in found)
@@ -115,12 +115,12 @@ def headline(data: StudyData) -> str:
     )
 
 
-def markdown(data: StudyData, figures: Mapping[str, str]) -> str:
+def markdown(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comparison]) -> str:
     """Return the page as Markdown; figures are files beside it."""
-    comparisons = {c.place: c for c in data.comparisons()}
-    parts = [f"# {data.title}", data.question, f"**{headline(data)}**", *_remarks(data)]
+    found = {c.place: c for c in comparisons}
+    parts = [f"# {data.title}", data.question, f"**{headline(data, comparisons)}**", *_remarks(data)]
     for table in data.tables():
-        parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, comparisons))]
+        parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, found))]
     parts += [f"![{name}]({data.name}-{name}.svg)" for name in figures]
     parts += [HOW, f"## {PARTS}", _pipes(parts_table(data))]
     if data.films:
@@ -128,15 +128,13 @@ def markdown(data: StudyData, figures: Mapping[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def html(data: StudyData, figures: Mapping[str, str]) -> str:
+def html(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comparison]) -> str:
     """Return the page as HTML."""
-    comparisons = {c.place: c for c in data.comparisons()}
-    tables = [
-        section(escape(t), "".join(_rows(cells) for cells in cells_of(data, t, comparisons))) for t in data.tables()
-    ]
+    found = {c.place: c for c in comparisons}
+    tables = [section(escape(t), "".join(_rows(cells) for cells in cells_of(data, t, found))) for t in data.tables()]
     body = (
         f"<h1>{escape(data.title)}</h1><p>{escape(data.question)}</p>",
-        f'<p class="headline">{escape(headline(data))}</p><p class="note">{STANDIN_NOTE}</p>',
+        f'<p class="headline">{escape(headline(data, comparisons))}</p><p class="note">{STANDIN_NOTE}</p>',
         *(f"<p>{escape(remark)}</p>" for remark in _remarks(data)),
         *(section("", figure(svg, name)) or "" for name, svg in figures.items()),
         *tables,
@@ -179,7 +177,3 @@ def _rows(cells: Cells) -> str:
         for row in cells[1:]
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rlco.core.files import write_atomic
+from rlco.core.files import write_atomic, write_text
 from rlco.core.progress import progress
 from rlco.core.scene import InitialState
 from rlco.data.clip import encode_mp4
@@ -13,6 +13,7 @@ from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import CLIPS
 from rlco.evals.video import Film, film, side_by_side
 from rlco.recipes.config import RunConfig
+from rlco.recipes.methods import World, evaluation_folder
 from rlco.recipes.references import POLICY, open_policy
 from rlco.recipes.stages import EVALUATION_PREFIX, RESULT
 from rlco.tasks import task
@@ -24,7 +25,7 @@ WORLDS = {"standin": "stand-in", "twin": "twin"}
 
 def film_methods(folder: Path, config: RunConfig, *, methods: Mapping[str, str], compared: str = "rl") -> None:
     """Write the films that are missing to ``folder/videos``; ``methods`` maps stage folders to names."""
-    outcomes = {stage: EvaluationResult.load(folder / "eval" / f"{stage}-standin" / RESULT) for stage in methods}
+    outcomes = {stage: EvaluationResult.load(folder / evaluation_folder(stage, World()) / RESULT) for stage in methods}
     chosen = choose(outcomes, compared=compared)
     states = {s.name: s for s in task(config.task).fixed_states(config.num_states, seed=0, prefix=EVALUATION_PREFIX)}
     wanted = [states[name] for name in chosen]
@@ -35,7 +36,7 @@ def film_methods(folder: Path, config: RunConfig, *, methods: Mapping[str, str],
     for i, (state, path) in enumerate(zip(wanted, paths, strict=True)):
         grid = side_by_side({world: {m: shots[i] for m, shots in row.items()} for world, row in films.items()})
         caption = f"{config.base}: {state.instruction} ({state.name}): {chosen[state.name]}"
-        write_atomic(path.with_suffix(".txt"), lambda temporary, text=caption: temporary.write_text(text))
+        write_text(path.with_suffix(".txt"), caption)
         mp4 = encode_mp4(grid, fps=2 * round(task(config.task).control_hz))
         write_atomic(path, lambda temporary, content=mp4: temporary.write_bytes(content))
 

@@ -9,12 +9,24 @@ from typing import Protocol, runtime_checkable
 
 from rlco.core.files import read_manifest
 from rlco.core.rng import seed_of
+from rlco.evals.outcome import EvaluationResult
 from rlco.recipes import stages
 from rlco.recipes.config import RunConfig
 from rlco.recipes.references import POLICY
 from rlco.recipes.stages import Demonstrations
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
+
+STANDIN, TWIN = "standin", "twin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """Where a policy is evaluated."""
+
+    domain: str = STANDIN
+    shift: str | None = None
+    """The distribution shift of the initial states."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +173,25 @@ NO_REAL_TERM = Reinforced(
     after=COTRAINING,
     config=lambda rl: replace(rl, beta=0.0),
 )
+
+
+def evaluate(run: Run, method: Method, world: World) -> EvaluationResult:
+    """Evaluate a trained method on the fixed list of initial states; a finished evaluation is kept."""
+    return stages.evaluation(
+        run.folder / evaluation_folder(method.stage, world),
+        name=method.name,
+        policy=run.policy(method),
+        settings=replace(run.config.evaluation(world.domain), shift=world.shift),
+        num_states=run.config.num_states,
+    )
+
+
+def evaluation_folder(stage: str, world: World) -> str:
+    """Return where in a run a stage's evaluation is. A run's report reads those without a shift."""
+    if world.shift is None:
+        return f"eval/{stage}-{world.domain}"
+    return f"shifts/{stage}-{world.domain}-{world.shift}"
+
 
 METHODS: tuple[Method, ...] = (REAL_ONLY, COTRAINING, CONTROL, NO_REAL_TERM, RLCO)
 """In the order of tables."""

@@ -21,10 +21,9 @@ from rlco.demos.record import RecordConfig, record_demonstrations
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report import write_report
 from rlco.evals.report_data import CONFIG, EVALUATIONS, TIMINGS, read_json, read_run, summary
-from rlco.recipes import stages
 from rlco.recipes.config import RunConfig
 from rlco.recipes.films import film_methods
-from rlco.recipes.methods import METHODS, NO_REAL_TERM, RLCO, Method, Run, in_order
+from rlco.recipes.methods import METHODS, NO_REAL_TERM, RLCO, STANDIN, TWIN, Method, Run, World, evaluate, in_order
 from rlco.recipes.references import require_kind
 
 T = TypeVar("T")
@@ -86,17 +85,8 @@ def generate(run: Run) -> object:
 
 def evaluate_all(run: Run) -> object:
     """Evaluate every method in both worlds on the same list of initial states."""
-    return [
-        stages.evaluation(
-            run.folder / "eval" / f"{method.stage}-{domain}",
-            name=method.name,
-            policy=run.policy(method),
-            settings=run.config.evaluation(domain),
-            num_states=run.config.num_states,
-        )
-        for method in methods_of(run.config)
-        for domain in ("standin", "twin")
-    ]
+    worlds = (World(domain=STANDIN), World(domain=TWIN))
+    return [evaluate(run, method, world) for method in methods_of(run.config) for world in worlds]
 
 
 def make_report(folder: Path, *, compared: str = RLCO.name) -> Path:

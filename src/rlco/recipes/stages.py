@@ -133,18 +133,19 @@ def sft(
     """Fine-tune ``start`` on demonstrations; the policy is in ``folder/policy``. ``keep``: checkpoints on disk."""
     require_keep(keep)
     datasets, weights = demonstrations.open()
-    config = config.for_policy(policy_config(start))
+    size = policy_config(start)
+    config = config.for_policy(size)
     inputs = {
         "start": weights_fingerprint(start),
         "datasets": [d.fingerprint for d in datasets],
         "weights": weights,
-        "config": identity(config, policy_config(start)),
+        "config": identity(config, size),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
     prompt_tokens = data_prompt_tokens(policy_preprocessor(start), datasets)
-    require_fits("sft", sft_load(policy_config(start), config, prompt_tokens))
+    require_fits("sft", sft_load(size, config, prompt_tokens))
     policy = open_policy(start)
     mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
     clipped = clipped_shares(policy, [d.action for d in datasets], weights)
@@ -177,23 +178,24 @@ def rl(
     if (real is None) != (config.beta == 0):
         raise ValueError(f"beta is {config.beta:g}, but real demonstrations were {'not ' * (real is None)}given.")
     dataset = _opened(real) if real is not None else None
-    config = config.for_policy(policy_config(start))
+    size = policy_config(start)
+    config = config.for_policy(size)
     inputs = {
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
         "task": task(task_name).name,
-        "config": identity(config, policy_config(start)),
+        "config": identity(config, size),
     }
     kept = finished(folder, inputs=inputs)
     if kept is not None:
         return kept
-    require_whole_episodes(task_name, policy_config(start), config)
+    require_whole_episodes(task_name, size, config)
     preprocessor, most = policy_preprocessor(start), 0
     if dataset is not None:
         most = data_prompt_tokens(preprocessor, [dataset])
     starts = task(task_name).fixed_states(PROBED_STARTS, seed=config.seed, prefix="prompt")
     most = max(most, world_prompt_tokens(preprocessor, starts))
-    require_fits("rl", rl_load(policy_config(start), dataset, config, most))
+    require_fits("rl", rl_load(size, dataset, config, most))
     policy = open_policy(start)
     config.prepare(policy)
     with make_world(

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from rlco.core.files import naming_full_disk, write_atomic
+from rlco.core.files import naming_full_disk, write_text
 
 
 class MetricsLog:
@@ -21,7 +21,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if line["step"] <= resume_step] if resume_step else []
-        write_atomic(self.path, lambda tmp: tmp.write_text("".join(json.dumps(line) + "\n" for line in kept)))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a")
         self._events = SummaryWriter(str(folder / "events"), purge_step=resume_step + 1)
 

@@ -13,15 +13,17 @@ from rlco.recipes.methods import (
     NO_REAL_TERM,
     REAL_ONLY,
     RLCO,
+    TWIN,
     Reinforced,
     Run,
     Supervised,
+    World,
     both,
 )
 from rlco.recipes.stages import Demonstrations
 from rlco.recipes.studies import paper
-from rlco.recipes.studies.measure import TWIN, Learned, Measured, Study, World
-from rlco.tasks import shifts
+from rlco.recipes.studies.measure import Learned, Measured, Study
+from rlco.tasks import task as task_of
 from rlco.train.beta import BetaControl, BetaMode
 
 TASKS = ("pick-place", "push-cube", "open-drawer", "close-drawer")
@@ -77,21 +79,7 @@ def table1() -> Study:
 
 def table2() -> Study:
     """Pick-place under every shift."""
-    worlds = {
-        "in distribution": World(),
-        **{
-            shift: World(shift=shift)
-            for shift in (
-                shifts.UNSEEN_OBJECTS,
-                shifts.UNSEEN_STATES,
-                shifts.LIGHTING,
-                shifts.CAMERA,
-                shifts.CLUTTER,
-                shifts.MOVED_OBJECT,
-                shifts.PARAPHRASE,
-            )
-        },
-    }
+    worlds = shifted_worlds("pick-place")
     figures = tuple(
         Measured(
             place=Place(table="pick-place", row=method.name, column=column),
@@ -222,10 +210,7 @@ def beyond() -> Study:
             config=lambda rl: replace(rl, algo="grpo", decisions=15),
         ),
     )
-    worlds = {"in distribution": World()} | {
-        shift: World(shift=shift)
-        for shift in (shifts.UNSEEN_STATES, shifts.LIGHTING, shifts.CAMERA, shifts.CLUTTER, shifts.PARAPHRASE)
-    }
+    worlds = shifted_worlds("open-drawer")  # push-cube has all of these, too
     return Study(
         name="beyond",
         title="Beyond the paper: other anchors, other algorithms, other shifts",
@@ -242,6 +227,11 @@ def beyond() -> Study:
             for method in rows
         ),
     )
+
+
+def shifted_worlds(name: str) -> dict[str, World]:
+    """Return column -> the stand-in as it is, and under every shift of a task."""
+    return {"in distribution": World()} | {shift: World(shift=shift) for shift in task_of(name).shifts}
 
 
 def with_alpha(alpha: float, config: RunConfig) -> Supervised:

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rlco.evals.study import Place
-from rlco.evals.suite import EvaluationSettings
 from rlco.recipes.config import RunConfig
-from rlco.recipes.methods import Method, Reinforced, in_order
-from rlco.recipes.stages import EVALUATION_PREFIX
-
-STANDIN, TWIN = "standin", "twin"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class World:
-    """Where a policy is evaluated."""
-
-    domain: str = STANDIN
-    shift: str | None = None
-    """The distribution shift of the initial states."""
-
-    @property
-    def name(self) -> str:
-        """Return the last part of an evaluation's folder."""
-        return self.domain if self.shift is None else f"{self.domain}-{self.shift}"
-
-    def settings(self, job: RunConfig) -> EvaluationSettings:
-        """Return the protocol."""
-        return replace(job.evaluation(self.domain), shift=self.shift)
+from rlco.recipes.methods import Method, Reinforced, World, in_order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,16 +58,18 @@ class Study:
 
     def methods(self, name: str) -> tuple[Method, ...]:
         """Return what is trained in a job: its methods and what they need, each after what it needs."""
-        return in_order(tuple(part.method for part in (*self.figures, *self.curves) if job_name(part.job) == name))
+        return in_order(tuple(part.method for part in (*self.figures_of(name), *self.curves_of(name))))
+
+    def figures_of(self, name: str) -> tuple[Measured, ...]:
+        """Return the figures of a job."""
+        return tuple(figure for figure in self.figures if job_name(figure.job) == name)
+
+    def curves_of(self, name: str) -> tuple[Learned, ...]:
+        """Return the curves of a job."""
+        return tuple(curve for curve in self.curves if job_name(curve.job) == name)
 
 
 def job_name(job: RunConfig) -> str:
     """Return a job's folder: task, base, reality, seed, and the number of real demonstrations."""
     base = job.base.replace(":", "-")
     return f"{job.task}-{base}-real{job.real_demonstrations}-reality{job.reality}-seed{job.seed}"
-
-
-def evaluation_folder(figure: Measured) -> str:
-    """Return the folder of a figure's evaluation in its job's. A run's report reads those without a shift."""
-    kind = EVALUATION_PREFIX if figure.world.shift is None else "shifts"
-    return f"{kind}/{figure.method.stage}-{figure.world.name}"

@@ -18,13 +18,12 @@ from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import CLIPS, TIMINGS, read_json
 from rlco.evals.study import Curve, Entry, StudyData
 from rlco.evals.study_page import write_study
-from rlco.recipes import stages
 from rlco.recipes.films import film_methods
-from rlco.recipes.methods import RLCO, Run
+from rlco.recipes.methods import RLCO, Run, World, evaluate, evaluation_folder
 from rlco.recipes.references import policy_config
 from rlco.recipes.run import claim_run, commit, generate, record, timed
 from rlco.recipes.stages import RESULT
-from rlco.recipes.studies.measure import Learned, Measured, Study, World, evaluation_folder, job_name
+from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
 
 LOG = "log.txt"
@@ -47,10 +46,9 @@ def run_job(study: Study, name: str, root: Path) -> None:
         timed(run, "generate", lambda: generate(run))
         for method in study.methods(name):
             timed(run, method.stage, lambda method=method: method.train(run))
-        for figure in study.figures:
-            if job_name(figure.job) == name:
-                timed(run, "eval", lambda figure=figure: evaluate(run, figure))
-        timed(run, "videos", lambda: film_job(study, run))
+        for figure in study.figures_of(name):
+            timed(run, "eval", lambda figure=figure: evaluate(run, figure.method, figure.world))
+        timed(run, "videos", lambda: film_job(study, name, run))
 
 
 def run_of(study: Study, name: str, root: Path) -> Run:
@@ -58,21 +56,9 @@ def run_of(study: Study, name: str, root: Path) -> Run:
     return Run(folder=root / "jobs" / name, config=study.jobs()[name])
 
 
-def evaluate(run: Run, figure: Measured) -> EvaluationResult:
-    """Measure one figure."""
-    return stages.evaluation(
-        run.folder / evaluation_folder(figure),
-        name=figure.method.name,
-        policy=run.policy(figure.method),
-        settings=figure.world.settings(run.config),
-        num_states=run.config.num_states,
-    )
-
-
-def film_job(study: Study, run: Run) -> None:
+def film_job(study: Study, name: str, run: Run) -> None:
     """Film what a job's methods do on the same starts, where there is Stage II among them to compare with."""
-    stand = [f.method for f in study.figures if f.job == run.config and f.world == World()]
-    methods = {method.stage: method.name for method in stand}
+    methods = {f.method.stage: f.method.name for f in study.figures_of(name) if f.world == World()}
     if RLCO.stage in methods:
         film_methods(run.folder, run.config, methods=methods)
 
@@ -88,9 +74,9 @@ def chosen(study: Study, only: str | None) -> tuple[str, ...]:
 def is_finished(study: Study, name: str, root: Path) -> bool:
     """Return whether everything that the study wants of a job is on disk."""
     folder = root / "jobs" / name
-    figures = (folder / evaluation_folder(f) / MANIFEST for f in study.figures if job_name(f.job) == name)
-    curves = (folder / c.method.stage / MANIFEST for c in study.curves if job_name(c.job) == name)
-    return all(path.exists() for path in (*figures, *curves))
+    figures = (evaluation_folder(figure.method.stage, figure.world) for figure in study.figures_of(name))
+    curves = (curve.method.stage for curve in study.curves_of(name))
+    return all((folder / stage / MANIFEST).exists() for stage in (*figures, *curves))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +139,10 @@ def make_page(study: Study, root: Path) -> Path:
 
 def collect(study: Study, root: Path) -> StudyData:
     """Return what is finished of a study."""
-    found = [(figure, root / "jobs" / job_name(figure.job) / evaluation_folder(figure)) for figure in study.figures]
+    found = [
+        (figure, root / "jobs" / job_name(figure.job) / evaluation_folder(figure.method.stage, figure.world))
+        for figure in study.figures
+    ]
     entries = tuple(
         Entry(
             place=figure.place,
