@@ -45,6 +45,15 @@ def test_work_of_an_earlier_run_does_not_count_as_speed(fake_clock: FakeClock) -
     assert pace.figures == "2 step/s, 0:05 left"  # 10 new steps in 5 s
 
 
+def test_the_next_part_of_the_work_has_a_pace_of_its_own(fake_clock: FakeClock) -> None:
+    pace = Pace(total=10, unit="step")
+    pace.reach(10, 10)  # all found from an earlier run
+    pace.reach(51, 100)  # and so are half of the next part
+    fake_clock.now += 5.0
+    pace.reach(60, 100)
+    assert pace.figures == "2 step/s, 0:20 left"
+
+
 def test_a_file_gets_a_line_now_and_then_and_one_at_the_end(
     fake_clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,9 +60,9 @@ class Pace:
     def reach(self, done: int, total: int) -> None:
         """Count work up to ``done``. The first call may include an earlier run's: one unit of it is new.
 
-        Less done than before is the next part of the work, which has a pace of its own.
+        Less done than before, or another total, is the next part of the work, which has a pace of its own.
         """
-        if done < self.done:
+        if done < self.done or total != self.total:
             self.began, self.found = time.monotonic(), None
         self.found = done - 1 if self.found is None else self.found
         self.done, self.total = done, total
