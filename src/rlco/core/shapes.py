@@ -1,4 +1,7 @@
-"""How far composed things reach: support functions of the convex parts."""
+"""Parts that things are composed of, and how far the composed reach: support functions of the convex parts.
+
+Long sides lie along x, the fingers close along y. Half sizes and places in metres.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from rlco.core.poses import quat_conjugate, quat_rotate, rpy_to_quat
-from rlco.core.scene import Part
+from rlco.core.scene import RGB, Part, Triple
 
 
 def half_extent_m(part: Part, direction: Float[ndarray, " 3"]) -> float:
@@ -30,3 +33,26 @@ def half_extent_m(part: Part, direction: Float[ndarray, " 3"]) -> float:
 def extent_m(parts: Iterable[Part], direction: Float[ndarray, " 3"]) -> float:
     """Return how far ``parts`` together reach from the frame's origin along a unit ``direction``."""
     return max(float(np.array(part.position_m) @ direction) + half_extent_m(part, direction) for part in parts)
+
+
+def egg(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
+    """Return an ellipsoid of half axes ``x``, ``y``, ``z``."""
+    return Part(shape="ellipsoid", half_size_m=(x, y, z), position_m=at, rgb=rgb)
+
+
+def box(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
+    """Return a box of half sides ``x``, ``y``, ``z``."""
+    return Part(half_size_m=(x, y, z), position_m=at, rgb=rgb)
+
+
+def rod(
+    radius: float, half_length: float, *, at: Triple = (0.0, 0.0, 0.0), yaw: float = 0.0, rgb: RGB | None = None
+) -> Part:
+    """Return a capsule that lies on its side, ``half_length`` with its caps."""
+    return Part(
+        shape="capsule",
+        half_size_m=(radius, radius, half_length),
+        position_m=at,
+        rpy_rad=(0.0, np.pi / 2, yaw),
+        rgb=rgb,
+    )

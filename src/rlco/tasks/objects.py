@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlco.core.scene import RGB, ObjectSpec, Part, Triple
-from rlco.core.shapes import extent_m
+from rlco.core.shapes import box, egg, extent_m, rod
 
 _LYING: Triple = (0.0, np.pi / 2, 0.0)
 """Turns a round shape's axis from the vertical to x."""
@@ -73,21 +73,6 @@ def _ball(radius: float, *, squash: float = 1.0) -> Part:
     return Part(shape="ellipsoid", half_size_m=(radius, radius, radius * squash))
 
 
-def _egg(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
-    return Part(shape="ellipsoid", half_size_m=(x, y, z), position_m=at, rgb=rgb)
-
-
-def _rod(radius: float, half_length: float, *, at: Triple = (0.0, 0.0, 0.0), yaw: float = 0.0) -> Part:
-    """Return a capsule that lies on its side, ``half_length`` with its caps."""
-    return Part(
-        shape="capsule", half_size_m=(radius, radius, half_length), position_m=at, rpy_rad=(0.0, np.pi / 2, yaw)
-    )
-
-
-def _box(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
-    return Part(half_size_m=(x, y, z), position_m=at, rgb=rgb)
-
-
 def _can(radius: float, half_height: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
     return Part(shape="cylinder", half_size_m=(radius, radius, half_height), position_m=at, rgb=rgb)
 
@@ -99,7 +84,7 @@ def _stalk(height: float, rgb: RGB = _GREEN) -> Part:
 def _arc(radius: float, bend_m: float, angles: Sequence[float], half_length: float) -> tuple[Part, ...]:
     """Return rods along a circle of radius ``bend_m`` that touches the origin."""
     return tuple(
-        _rod(radius, half_length, at=(bend_m * float(np.sin(a)), bend_m * (1 - float(np.cos(a))), 0.0), yaw=a)
+        rod(radius, half_length, at=(bend_m * float(np.sin(a)), bend_m * (1 - float(np.cos(a))), 0.0), yaw=a)
         for a in angles
     )
 
@@ -107,72 +92,70 @@ def _arc(radius: float, bend_m: float, angles: Sequence[float], half_length: flo
 TRAINING = (
     Item(name="apple", rgb=(0.80, 0.12, 0.12), parts=(_ball(0.030, squash=0.9), _stalk(0.028, _BROWN))),
     Item(name="orange", rgb=(0.95, 0.50, 0.08), parts=(_ball(0.029),)),
-    Item(name="lemon", rgb=(0.95, 0.88, 0.20), parts=(_egg(0.032, 0.022, 0.022), _egg(0.039, 0.008, 0.008))),
-    Item(name="lime", rgb=(0.45, 0.72, 0.18), parts=(_egg(0.026, 0.021, 0.021),)),
+    Item(name="lemon", rgb=(0.95, 0.88, 0.20), parts=(egg(0.032, 0.022, 0.022), egg(0.039, 0.008, 0.008))),
+    Item(name="lime", rgb=(0.45, 0.72, 0.18), parts=(egg(0.026, 0.021, 0.021),)),
     Item(name="peach", rgb=(0.96, 0.65, 0.45), parts=(_ball(0.028, squash=0.92), _stalk(0.026))),
-    Item(name="plum", rgb=(0.40, 0.12, 0.35), parts=(_egg(0.026, 0.020, 0.020),)),
-    Item(name="kiwi", rgb=(0.48, 0.36, 0.18), parts=(_egg(0.028, 0.022, 0.022),)),
+    Item(name="plum", rgb=(0.40, 0.12, 0.35), parts=(egg(0.026, 0.020, 0.020),)),
+    Item(name="kiwi", rgb=(0.48, 0.36, 0.18), parts=(egg(0.028, 0.022, 0.022),)),
     Item(name="tomato", rgb=(0.88, 0.20, 0.14), parts=(_ball(0.030, squash=0.75), _stalk(0.023))),
     Item(name="banana", rgb=(0.96, 0.85, 0.25), parts=_arc(0.015, 0.085, (-0.5, -0.17, 0.17, 0.5), 0.032)),
     Item(
         name="carrot",
         rgb=(0.95, 0.48, 0.10),
         parts=(
-            _rod(0.016, 0.040),
-            _rod(0.011, 0.030, at=(0.045, 0.0, -0.004)),
-            _box(0.016, 0.008, 0.003, at=(-0.05, 0.0, 0.006), rgb=_GREEN),
+            rod(0.016, 0.040),
+            rod(0.011, 0.030, at=(0.045, 0.0, -0.004)),
+            box(0.016, 0.008, 0.003, at=(-0.05, 0.0, 0.006), rgb=_GREEN),
         ),
     ),
     Item(
         name="corn",
         rgb=(0.95, 0.82, 0.30),
-        parts=(_rod(0.020, 0.055), _egg(0.030, 0.021, 0.021, at=(-0.04, 0.0, 0.0), rgb=_GREEN)),
+        parts=(rod(0.020, 0.055), egg(0.030, 0.021, 0.021, at=(-0.04, 0.0, 0.0), rgb=_GREEN)),
     ),
     Item(
         name="potato",
         rgb=(0.70, 0.55, 0.35),
-        parts=(_egg(0.038, 0.026, 0.022), _egg(0.022, 0.024, 0.020, at=(0.018, 0.003, 0.0))),
+        parts=(egg(0.038, 0.026, 0.022), egg(0.022, 0.024, 0.020, at=(0.018, 0.003, 0.0))),
     ),
     Item(
         name="pepper",
         rgb=(0.85, 0.15, 0.10),
         parts=(
-            _egg(0.024, 0.026, 0.028, at=(-0.012, 0.0, 0.0)),
-            _egg(0.024, 0.025, 0.026, at=(0.014, 0.0, 0.0)),
+            egg(0.024, 0.026, 0.028, at=(-0.012, 0.0, 0.0)),
+            egg(0.024, 0.025, 0.026, at=(0.014, 0.0, 0.0)),
             _stalk(0.030),
         ),
     ),
     Item(
         name="pear",
         rgb=(0.75, 0.80, 0.28),
-        parts=(_egg(0.030, 0.028, 0.028), _egg(0.026, 0.017, 0.017, at=(0.030, 0.0, -0.010))),
+        parts=(egg(0.030, 0.028, 0.028), egg(0.026, 0.017, 0.017, at=(0.030, 0.0, -0.010))),
     ),
     Item(name="onion", rgb=(0.78, 0.52, 0.62), parts=(_ball(0.028, squash=0.85), _stalk(0.026, _BROWN))),
     Item(
         name="radish",
         rgb=(0.85, 0.15, 0.40),
         parts=(
-            _egg(0.020, 0.019, 0.019),
-            _rod(0.005, 0.018, at=(0.026, 0.0, -0.012)),
-            _box(0.014, 0.008, 0.003, at=(-0.028, 0.0, -0.012), rgb=_GREEN),
+            egg(0.020, 0.019, 0.019),
+            rod(0.005, 0.018, at=(0.026, 0.0, -0.012)),
+            box(0.014, 0.008, 0.003, at=(-0.028, 0.0, -0.012), rgb=_GREEN),
         ),
     ),
-    Item(name="egg", rgb=(0.95, 0.90, 0.80), parts=(_egg(0.027, 0.021, 0.021),)),
-    Item(name="cube", rgb=(0.20, 0.35, 0.80), parts=(_box(0.022, 0.022, 0.022),)),
-    Item(name="block", rgb=(0.72, 0.50, 0.30), parts=(_box(0.040, 0.018, 0.018),)),
-    Item(
-        name="soap", rgb=(0.55, 0.80, 0.85), parts=(_box(0.034, 0.021, 0.014), _egg(0.030, 0.018, 0.018)), mass_kg=0.10
-    ),
+    Item(name="egg", rgb=(0.95, 0.90, 0.80), parts=(egg(0.027, 0.021, 0.021),)),
+    Item(name="cube", rgb=(0.20, 0.35, 0.80), parts=(box(0.022, 0.022, 0.022),)),
+    Item(name="block", rgb=(0.72, 0.50, 0.30), parts=(box(0.040, 0.018, 0.018),)),
+    Item(name="soap", rgb=(0.55, 0.80, 0.85), parts=(box(0.034, 0.021, 0.014), egg(0.030, 0.018, 0.018)), mass_kg=0.10),
     Item(
         name="sponge",
         rgb=(0.95, 0.80, 0.20),
         parts=(
-            _box(0.042, 0.027, 0.010, at=(0.0, 0.0, -0.004)),
-            _box(0.042, 0.027, 0.004, at=(0.0, 0.0, 0.010), rgb=_GREEN),
+            box(0.042, 0.027, 0.010, at=(0.0, 0.0, -0.004)),
+            box(0.042, 0.027, 0.004, at=(0.0, 0.0, 0.010), rgb=_GREEN),
         ),
         mass_kg=0.05,
     ),
-    Item(name="carton", rgb=(0.30, 0.62, 0.40), parts=(_box(0.022, 0.018, 0.038),), mass_kg=0.10),
+    Item(name="carton", rgb=(0.30, 0.62, 0.40), parts=(box(0.022, 0.018, 0.038),), mass_kg=0.10),
     Item(
         name="can",
         rgb=(0.75, 0.20, 0.25),
@@ -194,11 +177,11 @@ TRAINING = (
 """Toy fruit and vegetables, boxes, cylinders."""
 
 
-def _ring(radius: float, count: int, rod: float, half_length: float) -> tuple[Part, ...]:
+def _ring(radius: float, count: int, thick_m: float, half_length: float) -> tuple[Part, ...]:
     """Return rods that form a flat ring whose rim passes through the origin: the TCP grasps it there."""
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return tuple(
-        _rod(rod, half_length, at=(radius * float(np.sin(a)), radius * (1 - float(np.cos(a))), 0.0), yaw=float(a))
+        rod(thick_m, half_length, at=(radius * float(np.sin(a)), radius * (1 - float(np.cos(a))), 0.0), yaw=float(a))
         for a in angles
     )
 
@@ -208,9 +191,9 @@ IRREGULAR = (
         name="glove",
         rgb=(0.30, 0.42, 0.55),
         parts=(
-            _box(0.030, 0.028, 0.012),
-            *(_rod(0.008, 0.024, at=(0.046, y, -0.004)) for y in (-0.020, -0.007, 0.007, 0.020)),
-            _rod(0.008, 0.020, at=(0.010, 0.040, -0.004), yaw=0.9),
+            box(0.030, 0.028, 0.012),
+            *(rod(0.008, 0.024, at=(0.046, y, -0.004)) for y in (-0.020, -0.007, 0.007, 0.020)),
+            rod(0.008, 0.020, at=(0.010, 0.040, -0.004), yaw=0.9),
         ),
     ),
     Item(name="ring", rgb=(0.80, 0.55, 0.15), parts=_ring(0.032, 8, 0.009, 0.022)),
@@ -233,23 +216,23 @@ IRREGULAR = (
         name="bone",
         rgb=(0.92, 0.88, 0.78),
         parts=(
-            _rod(0.010, 0.040),
-            *(_egg(0.014, 0.014, 0.012, at=(x, y, 0.0)) for x in (-0.038, 0.038) for y in (-0.012, 0.012)),
+            rod(0.010, 0.040),
+            *(egg(0.014, 0.014, 0.012, at=(x, y, 0.0)) for x in (-0.038, 0.038) for y in (-0.012, 0.012)),
         ),
     ),
-    Item(name="cross", rgb=(0.70, 0.30, 0.55), parts=(_box(0.042, 0.010, 0.012), _box(0.010, 0.030, 0.012))),
+    Item(name="cross", rgb=(0.70, 0.30, 0.55), parts=(box(0.042, 0.010, 0.012), box(0.010, 0.030, 0.012))),
     Item(
         name="hook",
         rgb=(0.35, 0.60, 0.50),
-        parts=(_box(0.040, 0.010, 0.012), _box(0.010, 0.028, 0.012, at=(0.036, 0.020, 0.0))),
+        parts=(box(0.040, 0.010, 0.012), box(0.010, 0.028, 0.012, at=(0.036, 0.020, 0.0))),
     ),
     Item(
         name="duck",
         rgb=(0.95, 0.78, 0.12),
         parts=(
-            _egg(0.036, 0.025, 0.022),
-            _egg(0.016, 0.015, 0.015, at=(0.022, 0.0, 0.024)),
-            _egg(0.010, 0.007, 0.004, at=(0.040, 0.0, 0.022), rgb=(0.90, 0.40, 0.05)),
+            egg(0.036, 0.025, 0.022),
+            egg(0.016, 0.015, 0.015, at=(0.022, 0.0, 0.024)),
+            egg(0.010, 0.007, 0.004, at=(0.040, 0.0, 0.022), rgb=(0.90, 0.40, 0.05)),
         ),
     ),
 )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rlco.core.scene import RGB, Part
-from rlco.engines.mujoco.things.pieces import COLOURS, LEAF, LYING, STALK, Parts, Rng, any_rgb, box, drum, egg, rod
+from rlco.core.shapes import box, egg, rod
+from rlco.engines.mujoco.things.pieces import COLOURS, LEAF, LYING, STALK, Parts, Rng, any_rgb, drum
 
 
 def cube(rng: Rng) -> Parts:

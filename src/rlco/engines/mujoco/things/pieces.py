@@ -33,30 +33,9 @@ Rng = np.random.Generator
 Parts = tuple[Part, ...]
 
 
-def egg(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
-    return Part(shape="ellipsoid", half_size_m=(x, y, z), position_m=at, rgb=rgb)
-
-
-def box(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:
-    return Part(half_size_m=(x, y, z), position_m=at, rgb=rgb)
-
-
 def drum(radius: float, half_height: float, *, at: float = 0.0, rgb: RGB | None = None) -> Part:
     """Return an upright cylinder at a height."""
     return Part(shape="cylinder", half_size_m=(radius, radius, half_height), position_m=(0.0, 0.0, at), rgb=rgb)
-
-
-def rod(
-    radius: float, half_length: float, *, at: Triple = (0.0, 0.0, 0.0), yaw: float = 0.0, rgb: RGB | None = None
-) -> Part:
-    """Return a capsule that lies on its side, ``half_length`` with its caps."""
-    return Part(
-        shape="capsule",
-        half_size_m=(radius, radius, half_length),
-        position_m=at,
-        rpy_rad=(0.0, np.pi / 2, yaw),
-        rgb=rgb,
-    )
 
 
 def any_rgb(rng: Rng) -> RGB:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rlco.core.scene import Part
-from rlco.engines.mujoco.things.pieces import Parts, Rng, any_rgb, box, drum, egg, rod
+from rlco.core.shapes import box, egg, rod
+from rlco.engines.mujoco.things.pieces import Parts, Rng, any_rgb, drum
 
 
 def _ring(count: int, *, foot: float, rim: float, height: float, thick: float) -> Parts:
