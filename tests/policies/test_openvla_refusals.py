@@ -14,26 +14,8 @@ from rlco.policies.openvla.config import openvla_nano
 from rlco.policies.openvla.interface import Interface
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.released import Told
-from tests.policies.folders import edit_json, foreign, go
-from tests.policies.openvla_folders import ACTION, Q01, published, released_codec, write_statistics, write_tokenizer
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> OpenVlaPolicy:
-    return published(tmp_path)
-
-
-@pytest.fixture
-def own(made: OpenVlaPolicy, tmp_path: Path) -> Path:
-    """A checkpoint of ours that the released layout has a place for."""
-    save_policy(tmp_path / "own", made, provenance={})
-    return tmp_path / "own"
-
-
-@pytest.fixture
-def there(own: Path, tmp_path: Path) -> Path:
-    """The same as a fine-tune of another program leaves it: its tokenizer beside it, nothing of ours."""
-    return foreign(own, tmp_path / "there", "openvla")
+from tests.policies.folders import edit_json, go
+from tests.policies.openvla_folders import ACTION, Q01, released_codec, write_statistics, write_tokenizer
 
 
 def text(**values: object) -> dict[str, object]:

@@ -9,39 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlco.policies.checkpoint import load_policy, save_policy
+from rlco.policies.checkpoint import load_policy
 from rlco.policies.layout import network_shapes, require_tensors
 from rlco.policies.openvla.config import openvla_7b
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.openvla.released import config_of
 from rlco.policies.released import Told
-from tests.policies.folders import foreign, go
+from tests.policies.folders import go
 from tests.policies.openvla_folders import (
     action,
     config,
-    published,
     sharded,
     write_statistics,
 )
 from tests.policies.openvla_names import released
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> OpenVlaPolicy:
-    return published(tmp_path)
-
-
-@pytest.fixture
-def own(made: OpenVlaPolicy, tmp_path: Path) -> Path:
-    """A checkpoint of ours that the released layout has a place for."""
-    save_policy(tmp_path / "own", made, provenance={})
-    return tmp_path / "own"
-
-
-@pytest.fixture
-def there(own: Path, tmp_path: Path) -> Path:
-    """The same as a fine-tune of another program leaves it: its tokenizer beside it, nothing of ours."""
-    return foreign(own, tmp_path / "there", "openvla")
 
 
 def test_the_released_size_has_the_published_names_and_shapes() -> None:
