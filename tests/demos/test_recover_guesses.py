@@ -18,7 +18,7 @@ from rlco.demos.recover.candidates import Candidate, Spread, fresh, near
 from rlco.demos.recover.recorded import robot_start
 from rlco.demos.recover.search import Tried
 from rlco.tasks import TASKS, CloseDrawer, OpenDrawer, PickPlace, PushCube
-from rlco.tasks.drawer import HANDLE_M, HANDLE_TIP_M, guessed_state, point
+from rlco.tasks.drawer import HANDLE_M, HANDLE_TIP_M, Region, drawer_state, point
 from rlco.tasks.motion import Motion, UnreadableMotionError
 
 HOME = np.array([0.38, 0.0, 0.12, 1.0, 0.0, 0.0, 0.0])
@@ -146,7 +146,7 @@ def test_a_cube_beside_a_crooked_way_is_moved_off_it() -> None:
 
 
 def test_a_drawer_is_where_its_handle_was_grasped_and_as_it_was_pulled() -> None:
-    truth = guessed_state(np.array([0.57, 0.03]), 0.2, task="open-drawer", instruction="open it", opening_m=0.0)
+    truth = at(np.array([0.57, 0.03]), "open-drawer", opening_m=0.0)
     pose = np.array(truth.object_pose["drawer"])
     handle, out = point(pose, HANDLE_M), point(pose, (HANDLE_M[0] - 0.11, 0.0, HANDLE_M[2]))
     moved = motion([HOME[:3], *[handle] * 5, out, out], width=[0, 0.08, 0.08, 0.03, 0.012, 0.012, 0.012, 0.012],
@@ -159,7 +159,7 @@ def test_a_drawer_is_where_its_handle_was_grasped_and_as_it_was_pulled() -> None
 
 def test_a_closed_drawer_is_where_the_push_ends_and_was_open_as_usual() -> None:
     task, closed = CloseDrawer(), np.array([0.57, 0.03])
-    truth = guessed_state(closed, 0.2, task=task.name, instruction="", opening_m=0.1)
+    truth = at(closed, task.name, opening_m=0.1)
     pose = np.array(truth.object_pose["drawer"])
     assert pose[:2] + 0.1 * np.array([np.cos(0.2), np.sin(0.2)]) == pytest.approx(closed)
     tip = HANDLE_TIP_M[0] - 0.010
@@ -183,8 +183,13 @@ def test_a_robot_that_starts_elsewhere_is_put_there_and_one_out_of_reach_is_refu
         robot_start(np.array([0.38, 0.0, 0.12, np.cos(0.25), np.sin(0.25), 0.0, 0.0]), home=HOME)
 
 
+def at(closed_m: Float[ndarray, " 2"], task: str, *, opening_m: float) -> InitialState:
+    place = Region().place(closed_m, 0.2)
+    return drawer_state(place, task=task, name=f"{task}/x", instruction="", opening_m=opening_m)
+
+
 def drawer(opening_m: float = 0.1) -> InitialState:
-    return guessed_state(np.array([0.57, 0.03]), 0.2, task="close-drawer", instruction="", opening_m=opening_m)
+    return at(np.array([0.57, 0.03]), "close-drawer", opening_m=opening_m)
 
 
 def closed_place(state: InitialState) -> Float[ndarray, " 3"]:

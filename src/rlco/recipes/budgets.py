@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rlco.core.errors import unknown_name
-from rlco.policies.exploration import Exploration
-from rlco.policies.openvla.exploration import TokenExploration
 from rlco.recipes.config import RunConfig
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
@@ -16,11 +14,6 @@ from rlco.train.sft import SFTConfig
 def pi05(config: RunConfig) -> RunConfig:
     """Return the job as its task has it."""
     return replace(config, base="pi05-nano")
-
-
-NEARLY_SOLVED = ("close-drawer",)
-"""Tasks that a token policy almost always solves in the twin after Stage I. At the temperature 1 Stage II would see
-nothing there to recover from: it draws at 1.5, and half the iterations are enough."""
 
 
 def openvla(config: RunConfig) -> RunConfig:
@@ -37,8 +30,6 @@ def openvla(config: RunConfig) -> RunConfig:
         lr_warmup=20,
         sft_batch_size=64,
     )
-    if config.task in NEARLY_SOLVED:
-        rl = replace(rl, iterations=20, exploration=Exploration(tokens=TokenExploration(temperature=1.5)))
     return replace(config, base="openvla-nano", real_only=SFTConfig(steps=250), cotraining=SFTConfig(steps=400), rl=rl)
 
 

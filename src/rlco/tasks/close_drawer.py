@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,11 +17,12 @@ from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoi
 from rlco.tasks.drawer import (
     DRAWER,
     HANDLE_TIP_M,
+    Place,
+    Region,
     at_handle,
     check_state,
     drawer_scene,
     drawer_state,
-    guessed_state,
     heading,
     no_objects,
     open_fraction,
@@ -50,6 +51,9 @@ class CloseDrawer:
     max_steps: int = 60
     hold_steps: int = 2
     needs_touching: bool = False
+    width_m: float = 0.09
+    """Of the cabinet: narrow enough that a push beside the handle slips off the panel."""
+    region: Region = field(default_factory=lambda: Region(y_m=(-0.18, 0.18), yaw_rad=float(np.deg2rad(30.0))))
     opened_m: tuple[float, float] = (0.09, 0.11)
     """How far it is open at the start."""
     open_share: float = 0.05
@@ -62,7 +66,7 @@ class CloseDrawer:
     @property
     def scene(self) -> SceneSpec:
         """The drawer."""
-        return drawer_scene()
+        return drawer_scene(width_m=self.width_m)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -173,12 +177,14 @@ class CloseDrawer:
             along = np.array([np.cos(yaw), np.sin(yaw)])
             for short_m in (0.0, 0.003, -0.003):
                 closed = xy[last] + (FINGER_M + short_m - HANDLE_TIP_M[0]) * along
-                state = guessed_state(closed, yaw, task=self.name, instruction=instruction, opening_m=opening)
+                place, name = self.region.place(closed, yaw), f"{self.name}/guessed"
+                state = self._at(place, name=name, instruction=instruction, opening_m=opening)
                 found.append(Guess(state=state, by=f"the end of the push and {by}, {1000 * short_m:+.0f} mm"))
         return tuple(found)
 
     def _state(self, rng: np.random.Generator, *, name: str, cell: tuple[int, int]) -> InitialState:
         opening = float(rng.uniform(*self.opened_m))
-        return drawer_state(
-            rng, task=self.name, name=name, instruction="close the drawer", opening_m=opening, cell=cell
-        )
+        return self._at(self.region.draw(rng, cell), name=name, instruction="close the drawer", opening_m=opening)
+
+    def _at(self, place: Place, *, name: str, instruction: str, opening_m: float) -> InitialState:
+        return drawer_state(place, task=self.name, name=name, instruction=instruction, opening_m=opening_m)

@@ -18,7 +18,7 @@ from rlco.tasks.push_cube import FRONT_CAMERA
 DRAWER = "drawer"
 DRAWER_RGB: RGB = (0.70, 0.52, 0.34)
 TRAVEL_M = 0.12
-WIDTH_M, DEPTH_M, HEIGHT_M = 0.22, 0.16, 0.09
+DEPTH_M, HEIGHT_M = 0.16, 0.09
 HANDLE_M: Triple = (-0.030, 0.0, 0.060)
 """Where the TCP grasps the handle, in the drawer's frame: the middle of the front panel's foot, x into the cabinet."""
 HANDLE_TIP_M: Triple = (-0.046, 0.0, 0.060)
@@ -30,6 +30,17 @@ _BOARD_M = 0.004
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a drawer stands."""
+
+    closed_m: tuple[float, float]
+    """(x, y) of its front edge, closed."""
+    yaw_rad: float
+    label: str
+    """The part of the region, for example ``near left``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Region:
     """Where the front edge of the closed drawer may be. Lengths in metres."""
 
@@ -38,53 +49,39 @@ class Region:
     yaw_rad: float = float(np.deg2rad(15.0))
     """Turned by up to this much."""
 
+    def draw(self, rng: np.random.Generator, cell: tuple[int, int]) -> Place:
+        """Draw a place in one of the 2 x 3 cells (x, y)."""
+        (low_x, high_x), (low_y, high_y) = self.x_m, self.y_m
+        x = low_x + (high_x - low_x) * (cell[0] + float(rng.uniform())) / 2
+        y = low_y + (high_y - low_y) * (cell[1] + float(rng.uniform())) / 3
+        return Place(closed_m=(x, y), yaw_rad=float(rng.uniform(-self.yaw_rad, self.yaw_rad)), label=_label(*cell))
 
-REGION = Region()
+    def place(self, closed_m: Float[ndarray, " 2"], yaw_rad: float) -> Place:
+        """Return a given place, labelled by the cell that it is in or nearest to."""
+        low_y, high_y = self.y_m
+        x, y = closed_m.tolist()
+        label = _label(int(x > np.mean(self.x_m)), int(np.clip((y - low_y) / (high_y - low_y) * 3, 0, 2)))
+        return Place(closed_m=(x, y), yaw_rad=yaw_rad, label=label)
 
 
-def drawer_scene() -> SceneSpec:
+def drawer_scene(*, width_m: float) -> SceneSpec:
     """Return the cabinet with its drawer, alone on the table."""
-    return SceneSpec(objects=shifts.distractors(), fixtures=(_fixture(),), camera=FRONT_CAMERA, is_grasped=True)
+    fixture = _fixture(width_m)
+    return SceneSpec(objects=shifts.distractors(), fixtures=(fixture,), camera=FRONT_CAMERA, is_grasped=True)
 
 
-def drawer_state(
-    rng: np.random.Generator, *, task: str, name: str, instruction: str, opening_m: float, cell: tuple[int, int]
-) -> InitialState:
-    """Return a drawer in one of the 2 x 3 cells (x, y) of the region, open by ``opening_m``."""
-    low_x, high_x = REGION.x_m
-    low_y, high_y = REGION.y_m
-    x = low_x + (high_x - low_x) * (cell[0] + float(rng.uniform())) / 2
-    y = low_y + (high_y - low_y) * (cell[1] + float(rng.uniform())) / 3
-    turn = np.array(yaw_to_quat(float(rng.uniform(-REGION.yaw_rad, REGION.yaw_rad))))
-    place = np.array([x, y, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
+def drawer_state(place: Place, *, task: str, name: str, instruction: str, opening_m: float) -> InitialState:
+    """Return a drawer that is open by ``opening_m``."""
+    turn = np.array(yaw_to_quat(place.yaw_rad))
+    position = np.array([*place.closed_m, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
     return InitialState(
         name=name,
         task=task,
         instruction=instruction,
-        object_pose={DRAWER: (*(float(v) for v in place), *(float(v) for v in turn))},
+        object_pose={DRAWER: (*position.tolist(), *turn.tolist())},
         object_rgb={DRAWER: DRAWER_RGB},
         joint_value={DRAWER: opening_m},
-        labels={"target": DRAWER, "place": f"{('near', 'far')[cell[0]]} {('right', 'middle', 'left')[cell[1]]}"},
-    )
-
-
-def guessed_state(
-    closed_m: Float[ndarray, " 2"], yaw_rad: float, *, task: str, instruction: str, opening_m: float
-) -> InitialState:
-    """Return a drawer whose front edge, closed, is at ``closed_m``, open by ``opening_m``."""
-    turn = np.array(yaw_to_quat(yaw_rad))
-    place = np.array([*closed_m, 0.0]) - quat_rotate(turn, np.array([opening_m, 0.0, 0.0]))
-    depth = ("near", "far")[int(closed_m[0] > np.mean(REGION.x_m))]
-    low_y, high_y = REGION.y_m
-    side = ("right", "middle", "left")[int(np.clip((closed_m[1] - low_y) / (high_y - low_y) * 3, 0, 2))]
-    return InitialState(
-        name=f"{task}/guessed",
-        task=task,
-        instruction=instruction,
-        object_pose={DRAWER: (*place.tolist(), *turn.tolist())},
-        object_rgb={DRAWER: DRAWER_RGB},
-        joint_value={DRAWER: opening_m},
-        labels={"target": DRAWER, "place": f"{depth} {side}"},
+        labels={"target": DRAWER, "place": place.label},
     )
 
 
@@ -128,9 +125,9 @@ def _board(half: Triple, at: Triple, rgb: RGB | None = None) -> Part:
     return Part(half_size_m=half, position_m=at, rgb=rgb)
 
 
-def _fixture() -> FixtureSpec:
+def _fixture(width_m: float) -> FixtureSpec:
     """A low cabinet, open to the front, and a drawer whose panel covers the opening."""
-    t, half_w, half_d = _BOARD_M, WIDTH_M / 2, DEPTH_M / 2
+    t, half_w, half_d = _BOARD_M, width_m / 2, DEPTH_M / 2
     fixed = (
         _board((half_d, half_w, t), (half_d, 0.0, HEIGHT_M - t)),
         _board((half_d, t, HEIGHT_M / 2), (half_d, half_w - t, HEIGHT_M / 2)),
@@ -156,6 +153,10 @@ def _fixture() -> FixtureSpec:
         friction_n=1.0,
         damping_n_s_m=4.0,
     )
+
+
+def _label(depth: int, side: int) -> str:
+    return f"{('near', 'far')[depth]} {('right', 'middle', 'left')[side]}"
 
 
 def no_objects(task: str, objects: Sequence[str] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,11 +18,12 @@ from rlco.tasks.drawer import (
     DRAWER,
     HANDLE_M,
     TRAVEL_M,
+    Place,
+    Region,
     at_handle,
     check_state,
     drawer_scene,
     drawer_state,
-    guessed_state,
     heading,
     no_objects,
     open_fraction,
@@ -50,13 +51,16 @@ class OpenDrawer:
     max_steps: int = 60
     hold_steps: int = 2
     needs_touching: bool = False
+    width_m: float = 0.22
+    """Of the cabinet."""
+    region: Region = field(default_factory=Region)
     open_share: float = 0.9
     """Success is an opening of at least this share of the travel."""
 
     @property
     def scene(self) -> SceneSpec:
         """The drawer."""
-        return drawer_scene()
+        return drawer_scene(width_m=self.width_m)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -168,9 +172,12 @@ class OpenDrawer:
                 turns["the grasp and the pull"] = heading(-pull)
             for by, yaw in turns.items():
                 closed = handle - HANDLE_M[0] * np.array([np.cos(yaw), np.sin(yaw)])
-                state = guessed_state(closed, yaw, task=self.name, instruction=instruction, opening_m=0.0)
+                state = self._at(self.region.place(closed, yaw), name=f"{self.name}/guessed", instruction=instruction)
                 found.append(Guess(state=state, by=by))
         return tuple(found)
 
     def _state(self, rng: np.random.Generator, *, name: str, cell: tuple[int, int]) -> InitialState:
-        return drawer_state(rng, task=self.name, name=name, instruction="open the drawer", opening_m=0.0, cell=cell)
+        return self._at(self.region.draw(rng, cell), name=name, instruction="open the drawer")
+
+    def _at(self, place: Place, *, name: str, instruction: str) -> InitialState:
+        return drawer_state(place, task=self.name, name=name, instruction=instruction, opening_m=0.0)
