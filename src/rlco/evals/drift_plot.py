@@ -47,8 +47,7 @@ def _draw(axis: Axes, curves: Sequence[ndarray], found: Sequence[Drift], label: 
     axis.set_ylim(bottom=0)
     axis.grid(color=FAINT, linewidth=0.8)
     axis.tick_params(which="both", colors=INK, labelsize=8, length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
 
 
 def median_by_step(curves: Sequence[ndarray]) -> ndarray:

@@ -1,4 +1,4 @@
-"""Plots as SVG text. The only file that draws with matplotlib."""
+"""A run's curves as SVG text, and the colours of every plot."""
 
 from __future__ import annotations
 
@@ -105,8 +105,7 @@ def _draw(axis: Axes, panel: Panel, stages: Mapping[str, Records]) -> None:
         axis.legend(frameon=False, fontsize=8)
     axis.grid(color=FAINT, linewidth=0.8)
     axis.tick_params(which="both", colors=INK, labelsize=8, length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
 
 
 def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, *, colour: str, style: str) -> Line2D:

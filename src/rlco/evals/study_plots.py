@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,6 @@ from rlco.evals.statistics import Interval
 from rlco.evals.study import Curve, Place, StudyData
 
 PAPER = "the paper, on a robot"
-_TOLD = {"color": INK, "markerfacecolor": "white", "markeredgecolor": INK, "markersize": 5, "linewidth": 0.8}
-"""How the paper's figures are drawn."""
 
 
 def study_figures(data: StudyData) -> dict[str, str]:
@@ -44,8 +42,7 @@ def curves_figure(curves: Sequence[Curve]) -> str:
     return to_svg(figure)
 
 
-def _figure(data: StudyData, table: str, draw: object) -> str:
-    assert callable(draw)
+def _figure(data: StudyData, table: str, draw: Drawing) -> str:
     rows, columns = data.rows(table), data.columns(table)
     rates: dict[tuple[str, str], Interval] = {}
     for row in rows:
@@ -67,6 +64,7 @@ def _figure(data: StudyData, table: str, draw: object) -> str:
 
 Rates = Mapping[tuple[str, str], Interval]
 Paper = Mapping[tuple[str, str], float]
+Drawing = Callable[[Axes, Sequence[str], Sequence[str], Rates, Paper], None]
 
 
 def _bars(axis: Axes, rows: Sequence[str], columns: Sequence[str], rates: Rates, paper: Paper) -> None:
@@ -120,8 +118,7 @@ def _canvas(*, width: float, height: float) -> tuple[Figure, Axes]:
     axis.grid(axis="y", color=FAINT, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(which="both", colors=INK, labelsize=8.5, length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
     return figure, axis
 
 

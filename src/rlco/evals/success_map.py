@@ -83,8 +83,7 @@ def _draw(axis: Axes, dots_cm: Float[ndarray, "n 2"], success: Sequence[float], 
     axis.grid(color=FAINT, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(colors=INK, labelsize=8, length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
 
 
 def _legend(figure: Figure) -> None:

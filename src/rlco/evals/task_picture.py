@@ -221,8 +221,7 @@ def _map(
     axis.set_ylabel("x [m], ahead of the robot", fontsize=9, color=INK)
     axis.tick_params(colors=INK, labelsize=8, length=0)
     axis.grid(color=FAINT, linewidth=0.6)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
 
 
 def _footprint(fixture: FixtureSpec, state: InitialState) -> Float[ndarray, "4 2"]:
