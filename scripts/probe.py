@@ -22,6 +22,8 @@ class Arguments:
     """Shipped bases or policy folders."""
     tasks: tuple[str, ...] = tuple(TASKS)
     domain: str = "twin"
+    learnt_in: str | None = None
+    """The world that the regression learns in, by default the same: with twin and ``--domain standin``, the gap."""
     reality: int = 0
     count: int = 400
     """Starts: three quarters to learn from, the others to measure."""
@@ -33,7 +35,14 @@ def main() -> None:
     for reference in chosen.policies:
         policy = open_policy(reference).eval()
         for name in chosen.tasks:
-            for sight in probe(policy, name, domain=chosen.domain, reality=chosen.reality, count=chosen.count):
+            for sight in probe(
+                policy,
+                name,
+                learnt_in=chosen.learnt_in,
+                domain=chosen.domain,
+                reality=chosen.reality,
+                count=chosen.count,
+            ):
                 error, blind = 100 * sight.error_m, 100 * sight.blind_m
                 print(f"{reference}  {name}  {sight.thing}: {error:.2f} cm, blind {blind:.2f} cm", flush=True)
 

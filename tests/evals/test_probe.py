@@ -8,6 +8,7 @@ import pytest
 from rlco.data.normalise import Codec
 from rlco.evals.probe import probe, ridge_errors_m
 from rlco.policies.families import new_policy
+from rlco.recipes.references import open_policy
 from rlco.train.pretrain import BASE_CODEC
 
 
@@ -57,3 +58,12 @@ def test_a_probe_measures_every_thing_that_the_task_is_about(name: str, things: 
     assert [sight.thing for sight in sights] == things
     assert all(0.0 < sight.error_m < 1.0 and 0.005 < sight.blind_m < 0.2 for sight in sights)
     assert probe(policy, name, count=40) == sights
+
+
+@pytest.mark.sim
+def test_what_is_learnt_in_the_twin_is_read_worse_in_the_stand_in() -> None:
+    policy = open_policy("pi05-nano").eval()
+    (same,), (other,) = (probe(policy, "push-cube", learnt_in="twin", domain=world) for world in ("twin", "standin"))
+    assert probe(policy, "push-cube") == [same]
+    assert other.blind_m == same.blind_m
+    assert other.error_m > 2 * same.error_m

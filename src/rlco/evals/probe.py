@@ -38,8 +38,18 @@ class Sight:
     """The same of one that answers with the mean place."""
 
 
-def probe(policy: AnyPolicy, name: str, *, domain: str = "twin", reality: int = 0, count: int = 400) -> list[Sight]:
-    """Return how well ``policy`` sees each thing that the task ``name`` is about, over ``count`` fixed starts.
+def probe(
+    policy: AnyPolicy,
+    name: str,
+    *,
+    learnt_in: str | None = None,
+    domain: str = "twin",
+    reality: int = 0,
+    count: int = 400,
+) -> list[Sight]:
+    """Return how well ``policy`` sees each thing that the task ``name`` is about in ``domain``, over ``count`` starts.
+
+    The regression learns in the same world, or in ``learnt_in``: what is read there and not here is the gap in looks.
 
     Raises ``ValueError`` for a policy without a grounding token or for fewer starts than a regression needs, and
     ``LookupError`` for an unknown task.
@@ -50,7 +60,9 @@ def probe(policy: AnyPolicy, name: str, *, domain: str = "twin", reality: int = 
         raise ValueError(f"A probe needs {_FEWEST} starts at least, got {count}.")
     its_task = task(name)
     states = its_task.fixed_states(count, seed=0, prefix="probe")
-    features = _features(policy, name, states, domain=domain, reality=reality)
+    trained = round(_TRAINED * count)
+    parts = ((learnt_in or domain, states[:trained]), (domain, states[trained:]))
+    features = np.concatenate([_features(policy, name, part, domain=world, reality=reality) for world, part in parts])
     places = [_places(its_task, state) for state in states]
     return [_sight(thing, features, np.stack([place[thing] for place in places])) for thing in places[0]]
 

@@ -51,7 +51,7 @@ class CloseDrawer:
     max_steps: int = 60
     hold_steps: int = 2
     needs_touching: bool = False
-    width_m: float = 0.09
+    width_m: float = 0.06
     """Of the cabinet: narrow enough that a push beside the handle slips off the panel."""
     region: Region = field(default_factory=lambda: Region(y_m=(-0.18, 0.18), yaw_rad=float(np.deg2rad(30.0))))
     opened_m: tuple[float, float] = (0.09, 0.11)

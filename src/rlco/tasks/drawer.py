@@ -16,15 +16,14 @@ from rlco.tasks.progress import near
 from rlco.tasks.push_cube import FRONT_CAMERA
 
 DRAWER = "drawer"
-DRAWER_RGB: RGB = (0.70, 0.52, 0.34)
+DRAWER_RGB: RGB = (0.70, 0.10, 0.12)
 TRAVEL_M = 0.12
 DEPTH_M, HEIGHT_M = 0.16, 0.09
 HANDLE_M: Triple = (-0.030, 0.0, 0.060)
 """Where the TCP grasps the handle, in the drawer's frame: the middle of the front panel's foot, x into the cabinet."""
 HANDLE_TIP_M: Triple = (-0.046, 0.0, 0.060)
 """The handle's outermost point, which a hand pushes."""
-_PANEL_RGB: RGB = (0.86, 0.80, 0.70)
-_HANDLE_RGB: RGB = (0.20, 0.20, 0.24)
+_HANDLE_RGB: RGB = (0.95, 0.95, 0.95)
 _BOARD_M = 0.004
 """Half the thickness of a board."""
 
@@ -135,7 +134,7 @@ def _fixture(width_m: float) -> FixtureSpec:
         _board((t, half_w, HEIGHT_M / 2), (DEPTH_M - t, 0.0, HEIGHT_M / 2)),
     )
     inner_w, depth, height = half_w - 3 * t, 0.064, 0.026
-    panel = _board((t, half_w - 0.002, HEIGHT_M / 2 - 0.003), (-t, 0.0, HEIGHT_M / 2), _PANEL_RGB)
+    panel = _board((t, half_w - 0.002, HEIGHT_M / 2 - 0.003), (-t, 0.0, HEIGHT_M / 2))
     sliding = (
         panel,
         _board((0.018, 0.006, 0.013), (-0.028, 0.0, HANDLE_M[2] + 0.004), _HANDLE_RGB),
