@@ -51,9 +51,9 @@ def test_studies_share_jobs_and_never_disagree_about_one() -> None:
     assert len(jobs) < sum(len(study(name).jobs()) for name in ALL)
 
 
-def test_every_figure_is_measured_on_300_states_twice_and_tables_have_three_draws() -> None:
+def test_every_figure_is_measured_on_300_states_four_times_and_tables_have_three_draws() -> None:
     for name in ALL:
-        assert all(f.job.num_states == 300 and f.job.repeats == 2 for f in study(name).figures)
+        assert all((f.job.num_states, f.job.repeats, f.job.twin_repeats) == (300, 4, 1) for f in study(name).figures)
     draws = {(f.job.reality, f.job.seed, f.job.rl.seed) for f in study("table1").figures}
     assert draws == {(reality, seed, seed) for reality, seed in DRAWS}
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rlco.core.errors import unknown_name
+from rlco.policies.exploration import Exploration
+from rlco.policies.openvla.exploration import TokenExploration
 from rlco.recipes.config import RunConfig
 from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
@@ -17,7 +19,10 @@ def pi05(config: RunConfig) -> RunConfig:
 
 
 def openvla(config: RunConfig) -> RunConfig:
-    """Return the job for OpenVLA: a decision lasts two control steps, so there are more, and they look further."""
+    """Return the job for OpenVLA: a decision lasts two control steps, so there are more, and they look further.
+
+    It explores at temperature 1.5: at 1 it solves the twin from the start, and there is little to recover from.
+    """
     rl = RLConfig(
         iterations=40,
         decisions=24,
@@ -29,6 +34,7 @@ def openvla(config: RunConfig) -> RunConfig:
         lr=2e-4,
         lr_warmup=20,
         sft_batch_size=64,
+        exploration=Exploration(tokens=TokenExploration(temperature=1.5)),
     )
     return replace(config, base="openvla-nano", real_only=SFTConfig(steps=250), cotraining=SFTConfig(steps=400), rl=rl)
 

@@ -45,6 +45,8 @@ class RunConfig:
     """Named initial states of the evaluation."""
     repeats: int = 2
     """Episodes on each of them."""
+    twin_repeats: int | None = None
+    """In the twin, where every method is nearly sure; None: as many."""
     num_envs: int = 24
     """For recording, generation and evaluation; changes no episode's draws, and its figures by rounding only."""
     seed: int = 0
@@ -56,16 +58,19 @@ class RunConfig:
         for name in ("real_demonstrations", "sim_demonstrations", "num_states", "repeats", "num_envs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"RunConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.twin_repeats is not None and self.twin_repeats < 1:
+            raise ValueError(f"RunConfig.twin_repeats must be 1 or more, got {self.twin_repeats}.")
 
     def evaluation(self, domain: str) -> EvaluationSettings:
         """Return the protocol in one world."""
+        in_twin = self.repeats if self.twin_repeats is None else self.twin_repeats
         return EvaluationSettings(
             task=self.task,
             domain=domain,
             reality=self.reality,
             image_size=self.image_size,
             num_envs=self.num_envs,
-            repeats=self.repeats,
+            repeats=in_twin if domain == "twin" else self.repeats,
             seed=self.seed,
         )
 

@@ -47,8 +47,8 @@ SIM_ONLY = Supervised(
 
 
 def job(task: str, base: str, *, reality: int, seed: int) -> RunConfig:
-    """Return a task's job as studies run it: 300 initial states, each twice."""
-    return replace(demo(task, base), num_states=300, repeats=2, reality=reality).with_seed(seed)
+    """Return a task's job as studies run it: 300 initial states, each four times, and once in the twin."""
+    return replace(demo(task, base), num_states=300, repeats=4, twin_repeats=1, reality=reality).with_seed(seed)
 
 
 def table1() -> Study:
