@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +22,11 @@ ITERATIONS = 6
 
 
 def disturbed(command: list[str], folder: Path, *, after: int, kill: Callable[[psutil.Popen], None]) -> int:
-    """Run the command, kill once so many iterations were seen; return the exit code."""
-    process = psutil.Popen(command)
+    """Run the command, kill once so many iterations were seen; return the exit code.
+
+    One thread, as in this process: another number of them adds the same numbers in another order.
+    """
+    process = psutil.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     while len(read_metrics(folder)) < after and process.poll() is None:
         time.sleep(0.02)
     kill(process)

@@ -39,6 +39,19 @@ def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path: Path) 
         pass
 
 
+def test_a_new_folder_in_which_nothing_was_written_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(LookupError), exclusive(tmp_path / "new"):
+        raise LookupError
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with exclusive(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old").exists()
+    with exclusive(tmp_path / "used"):
+        (tmp_path / "used" / "a.txt").write_text("kept")
+    assert (tmp_path / "used" / "a.txt").read_text() == "kept"
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")

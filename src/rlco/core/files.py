@@ -109,17 +109,24 @@ def require_writable(folder: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; raise ``ValueError`` in one line while another process holds it.
 
-    The operating system lets go of it when the process ends, however it ends.
+    The operating system lets go of it when the process ends, however it ends. A new folder in which nothing was written
+    is gone afterwards.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    lock = folder / ".lock"
+    with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ValueError(
                 f"Another process is at work in '{folder}'. Wait for it, or use another folder."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if is_new and folder.is_dir() and list(folder.iterdir()) == [lock]:
+                shutil.rmtree(folder)
 
 
 def fingerprint(value: Any) -> str:  # noqa: ANN401  (any JSON value)
