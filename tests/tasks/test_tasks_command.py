@@ -109,12 +109,12 @@ def test_the_regions_are_those_of_the_starts(name: str) -> None:
             for side, y in (("left", 0.15), ("middle", 0.0), ("right", -0.15))
         },
         "open-drawer": {"front edge of the drawer": (0.54, -0.10, 0.60, 0.10)},
-        # open by 10 cm: the front edge is that much nearer to the robot
-        "close-drawer": {"front edge of the drawer": (0.44, -0.10, 0.50, 0.10)},
+        # open by 10 cm and turned by up to 30 degrees: the front edge is that much nearer to the robot and to the side
+        "close-drawer": {"front edge of the drawer": (0.43, -0.22, 0.52, 0.22)},
     }[name]
     assert found.keys() == wanted.keys()
     for key, bounds in wanted.items():
-        slack = 0.03 if name == "close-drawer" else 0.003
+        slack = 0.015 if name == "close-drawer" else 0.003
         np.testing.assert_allclose([*found[key].low_m, *found[key].high_m], bounds, atol=slack)
 
 
