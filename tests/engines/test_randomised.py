@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlco.core.scene import CameraSpec, InitialState, ObjectSpec, Part, SceneSpec
-from rlco.engines.mujoco.randomised import NOTHING, Pictures, grasp_height_m, render_pictures
+from rlco.core.shapes import grasp_height_m
+from rlco.engines.mujoco.randomised import NOTHING, Pictures, render_pictures
 from rlco.engines.mujoco.sight import is_seen, project
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.engines.mujoco.things.kinds import CABINET, CONTAINERS, HANDLE, KIND_NAMES, KINDS, NAMED, draw_thing
@@ -151,4 +152,4 @@ def test_no_two_of_a_family_have_a_colour_and_no_kind_with_a_name_is_there_twice
 
 def test_a_grasp_is_at_the_middle_unless_the_hand_would_meet_the_top() -> None:
     # 2 cm to the middle: there; 5 cm: 3.4 cm below the top of 10; 1 cm: where the fingertips clear the table
-    assert [grasp_height_m(half, half) for half in (0.02, 0.05, 0.01)] == pytest.approx([0.02, 0.066, 0.015])
+    assert [grasp_height_m(half, 2 * half) for half in (0.02, 0.05, 0.01)] == pytest.approx([0.02, 0.066, 0.015])

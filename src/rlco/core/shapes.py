@@ -1,4 +1,4 @@
-"""Parts that things are composed of, and how far the composed reach: support functions of the convex parts.
+"""Parts that things are composed of, how far the composed reach, and how high above a table a hand grasps them.
 
 Long sides lie along x, the fingers close along y. Half sizes and places in metres.
 """
@@ -13,6 +13,11 @@ from numpy import ndarray
 
 from rlco.core.poses import quat_conjugate, quat_rotate, rpy_to_quat
 from rlco.core.scene import RGB, Part, Triple
+
+FINGER_ABOVE_TOP_M = 0.034
+"""The TCP is at most this far below a grasped thing's top: the hand is 3.7 cm above the TCP."""
+LOWEST_TCP_M = 0.015
+"""The fingertips are 9 mm below the TCP."""
 
 
 def half_extent_m(part: Part, direction: Float[ndarray, " 3"]) -> float:
@@ -33,6 +38,11 @@ def half_extent_m(part: Part, direction: Float[ndarray, " 3"]) -> float:
 def extent_m(parts: Iterable[Part], direction: Float[ndarray, " 3"]) -> float:
     """Return how far ``parts`` together reach from the frame's origin along a unit ``direction``."""
     return max(float(np.array(part.position_m) @ direction) + half_extent_m(part, direction) for part in parts)
+
+
+def grasp_height_m(middle_m: float, top_m: float) -> float:
+    """Return the height of the TCP that grasps a thing: its middle, unless the hand would meet the top."""
+    return max(middle_m, top_m - FINGER_ABOVE_TOP_M, LOWEST_TCP_M)
 
 
 def egg(x: float, y: float, z: float, *, at: Triple = (0.0, 0.0, 0.0), rgb: RGB | None = None) -> Part:

@@ -60,8 +60,10 @@ def probe(
         raise ValueError(f"A probe needs {_FEWEST} starts at least, got {count}.")
     its_task = task(name)
     states = its_task.fixed_states(count, seed=0, prefix="probe")
-    trained = round(_TRAINED * count)
-    parts = ((learnt_in or domain, states[:trained]), (domain, states[trained:]))
+    parts = [(domain, states)]
+    if learnt_in not in (None, domain):
+        trained = round(_TRAINED * count)
+        parts = [(learnt_in, states[:trained]), (domain, states[trained:])]
     features = np.concatenate([_features(policy, name, part, domain=world, reality=reality) for world, part in parts])
     places = [_places(its_task, state) for state in states]
     return [_sight(thing, features, np.stack([place[thing] for place in places])) for thing in places[0]]

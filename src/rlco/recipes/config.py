@@ -55,11 +55,10 @@ class RunConfig:
         require_alpha(self.alpha)
         if self.family is not None:
             families.family(self.family)
-        for name in ("real_demonstrations", "sim_demonstrations", "num_states", "repeats", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"RunConfig.{name} must be 1 or more, got {getattr(self, name)}.")
-        if self.twin_repeats is not None and self.twin_repeats < 1:
-            raise ValueError(f"RunConfig.twin_repeats must be 1 or more, got {self.twin_repeats}.")
+        for name in ("real_demonstrations", "sim_demonstrations", "num_states", "repeats", "twin_repeats", "num_envs"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"RunConfig.{name} must be 1 or more, got {count}.")
 
     def evaluation(self, domain: str) -> EvaluationSettings:
         """Return the protocol in one world."""

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlco.core.scene import RGB, ObjectSpec, Part, Triple
-from rlco.core.shapes import box, egg, extent_m, rod
+from rlco.core.shapes import box, egg, extent_m, grasp_height_m, rod
 
 _LYING: Triple = (0.0, np.pi / 2, 0.0)
 """Turns a round shape's axis from the vertical to x."""
 _GREEN: RGB = (0.20, 0.50, 0.15)
 _BROWN: RGB = (0.40, 0.25, 0.12)
 _ROLLING_N_M_S = 4e-4
-_FINGER_ABOVE_TOP_M = 0.034
-"""The TCP is at most this far below an object's top: the hand is 3.7 cm above the TCP."""
-_LOWEST_TCP_M = 0.015
 
 BOWL = "bowl"
 BOWL_RGB: RGB = (0.80, 0.82, 0.86)
@@ -66,7 +63,7 @@ class Item:
     @property
     def grasp_height_m(self) -> float:
         """Return the height of the TCP that grasps it on the table."""
-        return max(self.rest_m, self.top_m - _FINGER_ABOVE_TOP_M, _LOWEST_TCP_M)
+        return grasp_height_m(self.rest_m, self.top_m)
 
 
 def _ball(radius: float, *, squash: float = 1.0) -> Part:

@@ -16,7 +16,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from rlco.core.policy import Batch, Observation
-from rlco.engines.mujoco.randomised import NOTHING, Pictures, grasp_height_m
+from rlco.core.shapes import grasp_height_m
+from rlco.engines.mujoco.randomised import NOTHING, Pictures
 from rlco.engines.mujoco.things.kinds import CABINET, CONTAINERS, HANDLE, KIND_NAMES, WIDEST_GRIP_M
 from rlco.train.motions import CLOSE, FUNNEL_M, OPEN, Way, motion
 from rlco.train.phrases import phrase, pick
@@ -209,7 +210,7 @@ def _grasp(pictures: Pictures, row: int, thing: int) -> Way | None:
     if pictures.held[row] != NOTHING or wide > WIDEST_GRIP_M or KIND_NAMES[pictures.kind[row, thing]] in _LANDMARKS:
         return None
     x, y, z = pictures.position_m[row, thing]
-    goal = np.array([x, y, grasp_height_m(float(z), float(high))])
+    goal = np.array([x, y, grasp_height_m(float(z), float(z + high))])
     return Way(goal_m=goal, funnel_m=FUNNEL_M, before=OPEN, after=CLOSE)
 
 
@@ -219,7 +220,7 @@ def _over(pictures: Pictures, row: int, first: int, second: int) -> Float[ndarra
     high = float(pictures.half_m[row, first, 2])
     is_container = KIND_NAMES[pictures.kind[row, second]] in _CONTAINERS
     floor = 0.0 if is_container else 2 * pictures.half_m[row, second, 2]
-    return np.array([x, y, floor + grasp_height_m(high, high) + _DROP_M])
+    return np.array([x, y, floor + grasp_height_m(high, 2 * high) + _DROP_M])
 
 
 def _beside(pictures: Pictures, row: int, first: int, second: int) -> Float[ndarray, " 3"]:
@@ -229,7 +230,7 @@ def _beside(pictures: Pictures, row: int, first: int, second: int) -> Float[ndar
     apart = pictures.half_m[row, [first, second], :2].max(1).sum() + _BESIDE_M
     high = float(pictures.half_m[row, first, 2])
     xy = middle + towards * (apart / max(float(np.linalg.norm(towards)), 1e-6))
-    return np.array([*xy, grasp_height_m(high, high)])
+    return np.array([*xy, grasp_height_m(high, 2 * high)])
 
 
 def _labels(pictures: Pictures, index: Int[ndarray, " B"], said: Sequence[Sentence]) -> Labels:

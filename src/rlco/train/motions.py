@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from rlco.core.scene import ACTION_DIM
-from rlco.engines.mujoco.randomised import LOWEST_TCP_M
+from rlco.core.shapes import LOWEST_TCP_M
 
 CLOSE, OPEN = -1.0, 1.0
 SPEED_M = (0.03, 0.045)

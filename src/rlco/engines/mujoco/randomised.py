@@ -19,6 +19,7 @@ from numpy import ndarray
 from rlco.core.poses import quat_rotate, yaw_to_quat
 from rlco.core.rng import numpy_generator, seed_of
 from rlco.core.scene import RGB, CameraSpec, InitialState, MarkerSpec, ObjectSpec, SceneSpec, Triple
+from rlco.core.shapes import FINGER_ABOVE_TOP_M, LOWEST_TCP_M, grasp_height_m
 from rlco.engines.mujoco import panda
 from rlco.engines.mujoco.appearance import Appearance, Clutter
 from rlco.engines.mujoco.sight import is_seen, project
@@ -49,10 +50,6 @@ _TCP_LOW_M, _TCP_HIGH_M = np.array([0.32, -0.26, 0.02]), np.array([0.68, 0.26, 0
 _OPEN_M = 2 * panda.FINGER_TRAVEL_M
 _GAP_M = 0.012
 """Between two things."""
-_FINGER_ABOVE_TOP_M = 0.034
-"""The TCP is at most this far below a grasped thing's top: the hand is 3.7 cm above the TCP."""
-LOWEST_TCP_M = 0.015
-"""The fingertips are 9 mm below the TCP."""
 _CAMERA_M, _TARGET_M = np.array([1.22, 0.34, 0.66]), np.array([0.51, 0.01, 0.02])
 
 
@@ -103,11 +100,6 @@ def render_pictures(*, look: int, count: int, seed: int, image_size: int) -> Pic
         simulation.close()
 
 
-def grasp_height_m(middle_m: float, half_height_m: float) -> float:
-    """Return the height of the TCP that grasps a thing: its middle, unless the hand would meet the top."""
-    return float(max(middle_m + max(half_height_m - _FINGER_ABOVE_TOP_M, 0.0), LOWEST_TCP_M))
-
-
 def random_appearance(rng: Rng, *, texture_seed: int) -> Appearance:
     """Draw a look: any table colour, any of the textures, lamp, shadows, colour cast, camera error and noise."""
     grey = rng.uniform(0.2, 0.95)
@@ -153,7 +145,7 @@ def _picture(
     hand = _hand(rng, things, shown, position)
     if hand.held != NOTHING:
         half_height = things[hand.held].half_m[2]
-        position[hand.held] = hand.tcp_m - [0.0, 0.0, max(half_height - _FINGER_ABOVE_TOP_M, 0.0)]
+        position[hand.held] = hand.tcp_m - [0.0, 0.0, max(half_height - FINGER_ABOVE_TOP_M, 0.0)]
         yaw[hand.held] = 0.0
     colour = _colours(rng, things)
     rgb = [things[i].kind.colours[_COLOUR_NAMES[c]] for i, c in enumerate(colour)]
@@ -285,7 +277,7 @@ def _hand(rng: Rng, things: Sequence[Thing], shown: Bool[ndarray, " O"], positio
         return _Hand(tcp_m=tcp, width_m=min(2 * things[i].half_m[1], _OPEN_M), command=-1.0, held=i)
     if rng.random() < 0.6:
         # in a funnel above it: the higher, the farther to the side
-        low = grasp_height_m(float(position[i, 2]), things[i].half_m[2])
+        low = grasp_height_m(float(position[i, 2]), float(position[i, 2]) + things[i].half_m[2])
         above = float(rng.uniform(0.0, 0.12))
         xy = position[i, :2] + rng.normal(0, 0.004 + 0.3 * above, 2)
         tcp = np.clip([*xy, low + above], [*_TCP_LOW_M[:2], LOWEST_TCP_M], _TCP_HIGH_M)
