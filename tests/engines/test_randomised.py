@@ -153,3 +153,14 @@ def test_no_two_of_a_family_have_a_colour_and_no_kind_with_a_name_is_there_twice
 def test_a_grasp_is_at_the_middle_unless_the_hand_would_meet_the_top() -> None:
     # 2 cm to the middle: there; 5 cm: 3.4 cm below the top of 10; 1 cm: where the fingertips clear the table
     assert [grasp_height_m(half, 2 * half) for half in (0.02, 0.05, 0.01)] == pytest.approx([0.02, 0.066, 0.015])
+
+
+def test_cabinets_are_narrow_and_wide_and_no_handle_is_wider_than_its_panel() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_thing(rng, CABINET) for _ in range(400)]
+    wide = np.array([2 * thing.parts[0].half_size_m[1] for thing in drawn])
+    assert (wide.min() < 0.07, wide.max() > 0.22) == (True, True)
+    assert np.mean(wide < 0.13) == pytest.approx(0.5, abs=0.08)
+    for thing in drawn:
+        panel, handle = thing.parts[1], thing.parts[-1]
+        assert handle.half_size_m[1] < panel.half_size_m[1]

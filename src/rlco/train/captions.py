@@ -79,8 +79,11 @@ _OF_TWO = (
 )
 """Without a motion."""
 _OF_CABINETS = ("open the {}", "close the {}", "pull the {} open", "shut the {}", "push the {} shut")
-_TWO_SHARE, _REACH_SHARE, _GRASP_SHARE = 0.7, 0.5, 0.3
-"""Of all sentences where a picture has two for it; and of those that name one thing."""
+_APPROACH = "go behind the {}"
+"""To the handle: the hand comes from the side that it looks to."""
+_CABINET_SHARE, _TWO_SHARE, _REACH_SHARE, _GRASP_SHARE = 0.5, 0.7, 0.5, 0.3
+"""Of all sentences where a picture has what they need: about a cabinet or its handle, else of two; and of those that
+name one thing."""
 _INSIDE_SHARE, _BESIDE_SHARE = 0.6, 0.2
 """Of those that name two."""
 _DROP_M = 0.02
@@ -155,6 +158,9 @@ def sentence(pictures: Pictures, row: int, rng: np.random.Generator) -> Sentence
     kinds = pictures.kind[row, shown]
     landmarks = shown[_IS_LANDMARK[kinds]].tolist()
     movable = shown[~_IS_LANDMARK[kinds] & (kinds != _HANDLE)].tolist()
+    cabinets = shown[(kinds == _CABINET) | (kinds == _HANDLE)]
+    if len(cabinets) and rng.random() < _CABINET_SHARE:
+        return _about_one(pictures, row, int(cabinets[rng.integers(len(cabinets))]), rng)
     if landmarks and movable and rng.random() < _TWO_SHARE:
         first, second = (options[int(rng.integers(len(options)))] for options in (movable, landmarks))
         return _about_two(pictures, row, first, second, rng)
@@ -166,7 +172,8 @@ def _about_one(pictures: Pictures, row: int, thing: int, rng: np.random.Generato
     if pictures.kind[row, thing] == _CABINET and rng.random() < 0.5:
         # what a hand needs to open it is its handle
         handle = int(np.flatnonzero(pictures.kind[row] == _HANDLE)[0])
-        return Sentence(text=pick(_OF_CABINETS, rng).format(name), first=thing, second=handle)
+        way = _reach(pictures, row, handle, _APPROACH)
+        return Sentence(text=pick(_OF_CABINETS, rng).format(name), first=thing, second=handle, way=way)
     drawn, is_held = float(rng.random()), bool(pictures.held[row] == thing)
     if drawn < _REACH_SHARE:
         text = pick(tuple(_REACHES), rng)

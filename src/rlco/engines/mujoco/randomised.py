@@ -36,7 +36,7 @@ from rlco.engines.mujoco.things.kinds import (
 )
 from rlco.engines.mujoco.things.pieces import COLOURS, Rng
 
-EDITION = 2
+EDITION = 3
 """Changes when what is drawn changes: pictures of another edition are not used again."""
 OBJECTS = 5
 """Things in a scene's model; each picture shows 1 to 5 of them."""
@@ -214,10 +214,10 @@ class _Handle:
 
 
 def _things(rng: Rng) -> tuple[list[Thing], _Handle | None]:
-    """Draw what may be on the table: mostly with a container or two, sometimes with a cabinet, which comes last."""
+    """Draw what may be on the table: mostly with a container or two, often with a cabinet, which comes last."""
     count = int(rng.choice(3, p=(0.2, 0.55, 0.25)))
     kinds = [CONTAINERS[i] for i in rng.permutation(len(CONTAINERS))[:count]]
-    has_cabinet = bool(rng.random() < 0.2)
+    has_cabinet = bool(rng.random() < 0.35)
     free = OBJECTS - count - has_cabinet
     named = int(rng.binomial(free, 0.55))
     kinds += [NAMED[i] for i in rng.permutation(len(NAMED))[:named]]

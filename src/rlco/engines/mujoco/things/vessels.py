@@ -59,8 +59,12 @@ def walled(*, height: tuple[float, float]) -> Callable[[Rng], Parts]:
 
 
 def cabinet(rng: Rng) -> Parts:
-    """Return a cabinet whose front looks to -x, its drawer shut or open by up to 12 cm; the last part is the handle."""
-    x, y, z = rng.uniform(0.06, 0.095), rng.uniform(0.07, 0.13), rng.uniform(0.025, 0.05)
+    """Return a cabinet whose front looks to -x, its drawer shut or open by up to 12 cm; the last part is the handle.
+
+    It is 6 to 26 cm wide, half of them below 13 cm.
+    """
+    y = float(np.exp(rng.uniform(np.log(0.03), np.log(0.13))))
+    x, z = rng.uniform(0.06, 0.095), rng.uniform(0.025, 0.05)
     opening = float(rng.uniform(0.0, 0.12) * (rng.random() < 0.5))
     front = -x - opening - 0.004
     panel_rgb = any_rgb(rng) if rng.random() < 0.5 else None
@@ -71,12 +75,17 @@ def cabinet(rng: Rng) -> Parts:
         *(box(opening / 2, 0.002, 0.5 * z, at=(inside, s * 0.9 * y, 0.8 * z)) for s in (-1.0, 1.0)),
     )
     body = box(x, y, z, at=(0.0, 0.0, z))
-    return body, panel, *(tray if opening > 0.005 else ()), _handle(rng, front=front - 0.004, height=1.3 * z)
+    return (
+        body,
+        panel,
+        *(tray if opening > 0.005 else ()),
+        _handle(rng, front=front - 0.004, height=1.3 * z, most=0.9 * y),
+    )
 
 
-def _handle(rng: Rng, *, front: float, height: float) -> Part:
-    """Return a bar, upright or across, or a knob."""
+def _handle(rng: Rng, *, front: float, height: float, most: float) -> Part:
+    """Return a bar, upright or across (at most so wide, by half), or a knob."""
     out = rng.uniform(0.01, 0.02)
-    wide, high = [(0.007, 0.016), (rng.uniform(0.02, 0.05), 0.006), (0.012, 0.012)][int(rng.integers(3))]
+    wide, high = [(0.007, 0.016), (min(rng.uniform(0.02, 0.05), most), 0.006), (0.012, 0.012)][int(rng.integers(3))]
     at = (front - out, 0.0, height)
     return box(out, wide, high, at=at) if wide != high else egg(out, wide, high, at=at)
