@@ -18,7 +18,8 @@ from rlco.demos.recover.candidates import Candidate, Spread, fresh, near
 from rlco.demos.recover.recorded import robot_start
 from rlco.demos.recover.search import Tried
 from rlco.tasks import TASKS, CloseDrawer, OpenDrawer, PickPlace, PushCube
-from rlco.tasks.drawer import HANDLE_M, HANDLE_TIP_M, Region, drawer_state, point
+from rlco.tasks.close_drawer import PUSH_HEIGHT_M
+from rlco.tasks.drawer import Region, drawer_state, point
 from rlco.tasks.motion import Motion, UnreadableMotionError
 
 HOME = np.array([0.38, 0.0, 0.12, 1.0, 0.0, 0.0, 0.0])
@@ -148,7 +149,8 @@ def test_a_cube_beside_a_crooked_way_is_moved_off_it() -> None:
 def test_a_drawer_is_where_its_handle_was_grasped_and_as_it_was_pulled() -> None:
     truth = at(np.array([0.57, 0.03]), "open-drawer", opening_m=0.0)
     pose = np.array(truth.object_pose["drawer"])
-    handle, out = point(pose, HANDLE_M), point(pose, (HANDLE_M[0] - 0.11, 0.0, HANDLE_M[2]))
+    x, y, z = OpenDrawer().cabinet.handle_m
+    handle, out = point(pose, (x, y, z)), point(pose, (x - 0.11, y, z))
     moved = motion([HOME[:3], *[handle] * 5, out, out], width=[0, 0.08, 0.08, 0.03, 0.012, 0.012, 0.012, 0.012],
                    opens=[1, 1, 0, 0, 0, 0, 0, 0], yaw=0.1)  # fmt: skip
     by = {guess.by: guess.state for guess in OpenDrawer().guesses(moved, "open it")}
@@ -162,8 +164,8 @@ def test_a_closed_drawer_is_where_the_push_ends_and_was_open_as_usual() -> None:
     truth = at(closed, task.name, opening_m=0.1)
     pose = np.array(truth.object_pose["drawer"])
     assert pose[:2] + 0.1 * np.array([np.cos(0.2), np.sin(0.2)]) == pytest.approx(closed)
-    tip = HANDLE_TIP_M[0] - 0.010
-    way = [point(pose, (tip + along, 0.0, 0.055)) for along in np.linspace(-0.03, 0.1, 12)]
+    tip = task.cabinet.handle_tip_m[0] - 0.010
+    way = [point(pose, (tip + along, 0.0, PUSH_HEIGHT_M)) for along in np.linspace(-0.03, 0.1, 12)]
     moved = motion([HOME[:3], *way], yaw=0.2)
     guesses = task.guesses(moved, "")
     assert guesses[0].state.object_pose["drawer"] == pytest.approx(pose)

@@ -13,7 +13,7 @@ from rlco.demos.operator import EXACT, Operator
 from rlco.engines.mujoco.dynamics import Dynamics
 from rlco.engines.mujoco.simulation import Simulation
 from rlco.tasks import TASKS
-from rlco.tasks.drawer import DRAWER
+from rlco.tasks.drawer import DRAWER, point
 from rlco.tasks.objects import BOWL, ITEMS
 
 pytestmark = pytest.mark.sim
@@ -148,6 +148,27 @@ def test_the_drawers_pose_is_its_sliding_parts_and_its_cabinet_stays() -> None:
     # closed, the two frames are one
     np.testing.assert_allclose(facts.object_pose[DRAWER][0, :3], cabinet, atol=0.006)
     simulation.close()
+
+
+@pytest.mark.parametrize("height_m", [0.015, 0.028])
+@pytest.mark.parametrize(("aside_m", "closes"), [(0.0, True), (-0.06, False), (0.06, False)])
+def test_fingers_close_the_drawer_and_a_hand_beside_it_does_not(
+    *, aside_m: float, height_m: float, closes: bool
+) -> None:
+    simulation = Simulation(CLOSING.scene, num_envs=1, image_size=8)
+    state = CLOSING.fixed_states(2, seed=0, prefix="test")[1]
+    simulation.reset(0, state)
+    pose = np.array(state.object_pose[DRAWER])
+    for x, z, steps in ((-0.10, 0.10, 15), (-0.10, height_m, 8), (0.10, height_m, 20)):
+        goal = point(pose, (x, aside_m, z))
+        for _ in range(steps):
+            way = goal - simulation.facts([0]).tcp_pose[0, :3]
+            way *= min(1.0, 0.03 / max(np.linalg.norm(way), 1e-9))
+            simulation.control_step(0, np.array([*way, 0, 0, 0, -1], np.float32))
+    left = simulation.facts([0]).joint_value[DRAWER][0]
+    simulation.close()
+    assert (left < 0.02) == closes
+    assert closes or left == pytest.approx(state.joint_value[DRAWER], abs=0.002)
 
 
 @pytest.mark.parametrize("heavy", [False, True])

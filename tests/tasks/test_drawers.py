@@ -10,7 +10,7 @@ import pytest
 from rlco.core.scene import Facts, InitialState
 from rlco.tasks import CloseDrawer, OpenDrawer
 from rlco.tasks.contract import CLOSE, OPEN, Ends
-from rlco.tasks.drawer import DRAWER, HANDLE_M, HANDLE_TIP_M, TRAVEL_M
+from rlco.tasks.drawer import DRAWER, TRAVEL_M
 
 OPENING, CLOSING = OpenDrawer(), CloseDrawer()
 NO, YES = np.array([False]), np.array([True])
@@ -45,7 +45,7 @@ def test_opening_is_rewarded_as_in_the_paper_by_hand() -> None:
     # the handle: (0.5, 0.1, 0) + turn(15 deg) (-0.03, 0, 0.06)
     handle = (0.5 - 0.03 * np.cos(np.pi / 12), 0.1 - 0.03 * np.sin(np.pi / 12), 0.06)
     near = facts(0.0, tcp=(handle[0], handle[1] + 0.06, handle[2] + 0.08))  # 6-8-10: 10 cm away
-    assert HANDLE_M == (-0.030, 0.0, 0.060)
+    assert OPENING.cabinet.handle_m == pytest.approx((-0.030, 0.0, 0.060))
     reach = 1 - np.tanh(5 * 0.10)  # 0.5379
     assert OPENING.dense_reward(near, NO, before=near)[0] == pytest.approx(reach / 5)  # 0.1076
     # 3 cm open: the reach is 1 wherever the hand is, and 2 x 0.25 comes on top
@@ -101,8 +101,8 @@ def test_the_opening_expert_grasps_the_handle_and_pulls_beyond_the_travel() -> N
     points = OPENING.expert(state)
     assert [point.gripper for point in points] == [OPEN, OPEN, CLOSE, CLOSE]
     x = along(state, np.array([point.position_m for point in points]))
-    np.testing.assert_allclose(x[:3], HANDLE_M[0], atol=1e-9)
-    assert x[3] == pytest.approx(HANDLE_M[0] - TRAVEL_M - 0.03)
+    np.testing.assert_allclose(x[:3], OPENING.cabinet.handle_m[0], atol=1e-9)
+    assert x[3] == pytest.approx(OPENING.cabinet.handle_m[0] - TRAVEL_M - 0.03)
 
 
 def test_the_closing_expert_pushes_the_tip_of_the_handle_past_its_closed_place() -> None:
@@ -111,5 +111,5 @@ def test_the_closing_expert_pushes_the_tip_of_the_handle_past_its_closed_place()
     assert {point.gripper for point in points} == {CLOSE}
     x = along(state, np.array([point.position_m for point in points]))
     # the fingers are 1 cm thick to each side: they meet the tip 1 cm before it
-    assert x[1] < HANDLE_TIP_M[0] - 0.01
-    assert x[2] == pytest.approx(HANDLE_TIP_M[0] - 0.01 + state.joint_value[DRAWER] + 0.01)
+    assert x[1] < CLOSING.cabinet.handle_tip_m[0] - 0.01
+    assert x[2] == pytest.approx(CLOSING.cabinet.handle_tip_m[0] - 0.01 + state.joint_value[DRAWER] + 0.01)

@@ -17,7 +17,7 @@ from rlco.core.scene import InitialState
 from rlco.policies.contract import AnyPolicy
 from rlco.tasks import task
 from rlco.tasks.contract import Task
-from rlco.tasks.drawer import DRAWER, HANDLE_M, point
+from rlco.tasks.drawer import DRAWER, HANDLE_X_M, point
 from rlco.worlds.make import make_world
 
 _PENALTIES = 10.0 ** np.arange(-3, 5)
@@ -109,7 +109,7 @@ def _places(its_task: Task, state: InitialState) -> dict[str, Float[ndarray, " 2
         # the object that an instruction names differs from one start to the next
         poses["named" if name == state.labels["target"] else name] = pose
     if DRAWER in state.object_pose:
-        poses["handle"] = point(np.array(state.object_pose[DRAWER]), HANDLE_M)
+        poses["handle"] = point(np.array(state.object_pose[DRAWER]), (HANDLE_X_M, 0.0, 0.0))
     return {thing: pose[:2] for thing, pose in poses.items()}
 
 

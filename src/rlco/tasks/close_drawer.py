@@ -16,12 +16,11 @@ from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, SUCCESS, Ends, EventReward, Stage, Waypoint
 from rlco.tasks.drawer import (
     DRAWER,
-    HANDLE_TIP_M,
+    Cabinet,
     Place,
     Region,
     at_handle,
     check_state,
-    drawer_scene,
     drawer_state,
     heading,
     no_objects,
@@ -33,13 +32,13 @@ from rlco.tasks.drawer import (
 from rlco.tasks.motion import Guess, Motion, UnreadableMotionError
 from rlco.tasks.progress import MOVED_M, furthest
 
-_LOW_M = 0.09
+_LOW_M = 0.06
 """A hand lower than this is low enough to push the handle."""
 _PUSHED_M = 0.03
 """A way of at least this much there is a push."""
 FINGER_M = 0.010
 """Half the thickness of the closed fingers along the push."""
-PUSH_HEIGHT_M = 0.055
+PUSH_HEIGHT_M = 0.028
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +50,9 @@ class CloseDrawer:
     max_steps: int = 60
     hold_steps: int = 2
     needs_touching: bool = False
-    width_m: float = 0.06
-    """Of the cabinet: narrow enough that a push beside the handle slips off the panel."""
+    cabinet: Cabinet = field(default_factory=lambda: Cabinet(width_m=0.06, height_m=0.05))
+    """So narrow that a push beside the handle slips off the panel, and so low that the hand, 20 cm wide, is above it:
+    the fingers push alone."""
     region: Region = field(default_factory=lambda: Region(y_m=(-0.18, 0.18), yaw_rad=float(np.deg2rad(30.0))))
     opened_m: tuple[float, float] = (0.09, 0.11)
     """How far it is open at the start."""
@@ -66,7 +66,7 @@ class CloseDrawer:
     @property
     def scene(self) -> SceneSpec:
         """The drawer."""
-        return drawer_scene(width_m=self.width_m)
+        return self.cabinet.scene
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -133,7 +133,7 @@ class CloseDrawer:
     def progress(self, facts: Facts) -> Int[ndarray, " E"]:
         """Return: reached is at the handle; under way, the drawer is less open than at the start."""
         closing = slid_m(facts) <= -MOVED_M
-        return furthest(reached=at_handle(facts, HANDLE_TIP_M) | closing, under_way=closing)
+        return furthest(reached=at_handle(facts, self.cabinet.handle_tip_m) | closing, under_way=closing)
 
     def reference_object(self, state: InitialState, stage: int) -> str:
         """Return the drawer."""
@@ -148,7 +148,8 @@ class CloseDrawer:
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: behind and above the handle, down, and in to beyond the closed place."""
         pose = np.array(state.object_pose[DRAWER])
-        yaw, tip, left = float(quat_to_yaw(pose[3:])), HANDLE_TIP_M[0] - FINGER_M, state.joint_value.get(DRAWER, 0.0)
+        yaw, tip = float(quat_to_yaw(pose[3:])), self.cabinet.handle_tip_m[0] - FINGER_M
+        left = state.joint_value.get(DRAWER, 0.0)
         behind = point(pose, (tip - 0.03, 0.0, PUSH_HEIGHT_M))
         end = point(pose, (tip + left + 0.01, 0.0, PUSH_HEIGHT_M))
         above = triple(point(pose, (tip - 0.03, 0.0, PUSH_HEIGHT_M + 0.06)))
@@ -176,7 +177,7 @@ class CloseDrawer:
         for by, yaw in (("the gripper", float(motion.yaw_rad[last])), ("the push", heading(way))):
             along = np.array([np.cos(yaw), np.sin(yaw)])
             for short_m in (0.0, 0.003, -0.003):
-                closed = xy[last] + (FINGER_M + short_m - HANDLE_TIP_M[0]) * along
+                closed = xy[last] + (FINGER_M + short_m - self.cabinet.handle_tip_m[0]) * along
                 place, name = self.region.place(closed, yaw), f"{self.name}/guessed"
                 state = self._at(place, name=name, instruction=instruction, opening_m=opening)
                 found.append(Guess(state=state, by=f"the end of the push and {by}, {1000 * short_m:+.0f} mm"))

@@ -18,14 +18,38 @@ from rlco.tasks.push_cube import FRONT_CAMERA
 DRAWER = "drawer"
 DRAWER_RGB: RGB = (0.70, 0.10, 0.12)
 TRAVEL_M = 0.12
-DEPTH_M, HEIGHT_M = 0.16, 0.09
-HANDLE_M: Triple = (-0.030, 0.0, 0.060)
-"""Where the TCP grasps the handle, in the drawer's frame: the middle of the front panel's foot, x into the cabinet."""
-HANDLE_TIP_M: Triple = (-0.046, 0.0, 0.060)
-"""The handle's outermost point, which a hand pushes."""
+DEPTH_M = 0.16
+HANDLE_X_M, _TIP_X_M = -0.030, -0.046
+"""Middle and outermost point of the handle."""
 _HANDLE_RGB: RGB = (0.95, 0.95, 0.95)
 _BOARD_M = 0.004
 """Half the thickness of a board."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cabinet:
+    """A low cabinet with one drawer. Lengths in metres; points in the drawer's frame.
+
+    That is the middle of the front panel's foot, x into the cabinet.
+    """
+
+    width_m: float
+    height_m: float = 0.09
+
+    @property
+    def handle_m(self) -> Triple:
+        """Where the TCP grasps the handle."""
+        return HANDLE_X_M, 0.0, self.height_m * 2 / 3
+
+    @property
+    def handle_tip_m(self) -> Triple:
+        """The handle's outermost point, which a hand pushes."""
+        return _TIP_X_M, 0.0, self.height_m * 2 / 3
+
+    @property
+    def scene(self) -> SceneSpec:
+        """The cabinet alone on the table."""
+        return SceneSpec(objects=shifts.distractors(), fixtures=(_fixture(self),), camera=FRONT_CAMERA, is_grasped=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +85,6 @@ class Region:
         x, y = closed_m.tolist()
         label = _label(int(x > np.mean(self.x_m)), int(np.clip((y - low_y) / (high_y - low_y) * 3, 0, 2)))
         return Place(closed_m=(x, y), yaw_rad=yaw_rad, label=label)
-
-
-def drawer_scene(*, width_m: float) -> SceneSpec:
-    """Return the cabinet with its drawer, alone on the table."""
-    fixture = _fixture(width_m)
-    return SceneSpec(objects=shifts.distractors(), fixtures=(fixture,), camera=FRONT_CAMERA, is_grasped=True)
 
 
 def drawer_state(place: Place, *, task: str, name: str, instruction: str, opening_m: float) -> InitialState:
@@ -124,20 +142,20 @@ def _board(half: Triple, at: Triple, rgb: RGB | None = None) -> Part:
     return Part(half_size_m=half, position_m=at, rgb=rgb)
 
 
-def _fixture(width_m: float) -> FixtureSpec:
-    """A low cabinet, open to the front, and a drawer whose panel covers the opening."""
-    t, half_w, half_d = _BOARD_M, width_m / 2, DEPTH_M / 2
+def _fixture(cabinet: Cabinet) -> FixtureSpec:
+    """A box, open to the front, and a drawer whose panel covers the opening."""
+    t, half_w, half_d, high = _BOARD_M, cabinet.width_m / 2, DEPTH_M / 2, cabinet.height_m
     fixed = (
-        _board((half_d, half_w, t), (half_d, 0.0, HEIGHT_M - t)),
-        _board((half_d, t, HEIGHT_M / 2), (half_d, half_w - t, HEIGHT_M / 2)),
-        _board((half_d, t, HEIGHT_M / 2), (half_d, t - half_w, HEIGHT_M / 2)),
-        _board((t, half_w, HEIGHT_M / 2), (DEPTH_M - t, 0.0, HEIGHT_M / 2)),
+        _board((half_d, half_w, t), (half_d, 0.0, high - t)),
+        _board((half_d, t, high / 2), (half_d, half_w - t, high / 2)),
+        _board((half_d, t, high / 2), (half_d, t - half_w, high / 2)),
+        _board((t, half_w, high / 2), (DEPTH_M - t, 0.0, high / 2)),
     )
-    inner_w, depth, height = half_w - 3 * t, 0.064, 0.026
-    panel = _board((t, half_w - 0.002, HEIGHT_M / 2 - 0.003), (-t, 0.0, HEIGHT_M / 2))
+    inner_w, depth, height = half_w - 3 * t, 0.064, (high - 0.038) / 2
+    panel = _board((t, half_w - 0.002, high / 2 - 0.003), (-t, 0.0, high / 2))
     sliding = (
         panel,
-        _board((0.018, 0.006, 0.013), (-0.028, 0.0, HANDLE_M[2] + 0.004), _HANDLE_RGB),
+        _board((0.018, 0.006, 0.013), (-0.028, 0.0, cabinet.handle_m[2] + 0.004), _HANDLE_RGB),
         _board((depth, inner_w, 0.002), (depth, 0.0, 0.012)),
         _board((depth, 0.002, height), (depth, inner_w, 0.012 + height)),
         _board((depth, 0.002, height), (depth, -inner_w, 0.012 + height)),

@@ -16,13 +16,12 @@ from rlco.tasks import shifts
 from rlco.tasks.contract import CLOSE, OPEN, SUCCESS, Ends, EventReward, Stage, Waypoint
 from rlco.tasks.drawer import (
     DRAWER,
-    HANDLE_M,
     TRAVEL_M,
+    Cabinet,
     Place,
     Region,
     at_handle,
     check_state,
-    drawer_scene,
     drawer_state,
     heading,
     no_objects,
@@ -51,8 +50,7 @@ class OpenDrawer:
     max_steps: int = 60
     hold_steps: int = 2
     needs_touching: bool = False
-    width_m: float = 0.22
-    """Of the cabinet."""
+    cabinet: Cabinet = field(default_factory=lambda: Cabinet(width_m=0.22))
     region: Region = field(default_factory=Region)
     open_share: float = 0.9
     """Success is an opening of at least this share of the travel."""
@@ -60,7 +58,7 @@ class OpenDrawer:
     @property
     def scene(self) -> SceneSpec:
         """The drawer."""
-        return drawer_scene(width_m=self.width_m)
+        return self.cabinet.scene
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -117,7 +115,8 @@ class OpenDrawer:
         r_reach = 1 - tanh(5 |p_tcp - p_handle|), 1 once the drawer has begun to open; r_open = 2 open_frac.
         """
         del before
-        distance = np.linalg.norm(facts.tcp_pose[:, :3] - point(facts.object_pose[DRAWER], HANDLE_M), axis=-1)
+        handle = point(facts.object_pose[DRAWER], self.cabinet.handle_m)
+        distance = np.linalg.norm(facts.tcp_pose[:, :3] - handle, axis=-1)
         reach = np.where(facts.joint_value[DRAWER] > _STARTED_M, 1.0, 1.0 - np.tanh(5.0 * distance))
         opened = 2.0 * np.clip(open_fraction(facts), 0.0, 1.0)
         return np.where(success, 1.0, (reach + opened) / 5.0)
@@ -129,7 +128,7 @@ class OpenDrawer:
 
     def progress(self, facts: Facts) -> Int[ndarray, " E"]:
         """Return: reached is at the handle; under way, the drawer has opened and the hand is still there."""
-        there, opened = at_handle(facts, HANDLE_M), slid_m(facts) >= MOVED_M
+        there, opened = at_handle(facts, self.cabinet.handle_m), slid_m(facts) >= MOVED_M
         grasped = there & flags(facts.grasped, [DRAWER] * len(facts.initial))
         return furthest(reached=there | opened, grasped=grasped, under_way=opened & there)
 
@@ -145,11 +144,10 @@ class OpenDrawer:
 
     def expert(self, state: InitialState) -> tuple[Waypoint, ...]:
         """Return: above the handle, down, close, and out to beyond the end of the travel."""
-        pose = np.array(state.object_pose[DRAWER])
-        yaw, handle = float(quat_to_yaw(pose[3:])), point(pose, HANDLE_M)
+        pose, (x, y, z) = np.array(state.object_pose[DRAWER]), self.cabinet.handle_m
         left = TRAVEL_M - state.joint_value.get(DRAWER, 0.0) + 0.03
-        end = point(pose, (HANDLE_M[0] - left, HANDLE_M[1], HANDLE_M[2]))
-        at, above = triple(handle), triple(point(pose, (HANDLE_M[0], 0.0, HANDLE_M[2] + 0.08)))
+        yaw, end = float(quat_to_yaw(pose[3:])), point(pose, (x - left, y, z))
+        at, above = triple(point(pose, (x, y, z))), triple(point(pose, (x, y, z + 0.08)))
         return (
             Waypoint(position_m=above, yaw_rad=yaw, gripper=OPEN, tolerance_m=0.013),
             Waypoint(position_m=at, yaw_rad=yaw, gripper=OPEN, tolerance_m=0.01, speed=0.8),
@@ -171,7 +169,7 @@ class OpenDrawer:
             if np.linalg.norm(pull) > _PULLED_M:
                 turns["the grasp and the pull"] = heading(-pull)
             for by, yaw in turns.items():
-                closed = handle - HANDLE_M[0] * np.array([np.cos(yaw), np.sin(yaw)])
+                closed = handle - self.cabinet.handle_m[0] * np.array([np.cos(yaw), np.sin(yaw)])
                 state = self._at(self.region.place(closed, yaw), name=f"{self.name}/guessed", instruction=instruction)
                 found.append(Guess(state=state, by=by))
         return tuple(found)
