@@ -15,7 +15,7 @@ from rlco.core.episode import StopReason
 from rlco.core.scene import Facts, InitialState, Nudge
 from rlco.evals.outcome import STAGES, Ending, EpisodeOutcome, EvaluationResult
 from rlco.evals.suite import Running, ending, outcome_of, things_of
-from rlco.tasks import Task, task
+from rlco.tasks import CloseDrawer, OpenDrawer, Task, task
 from rlco.tasks.drawer import DRAWER
 from rlco.tasks.objects import BOWL, REST_M
 from rlco.tasks.progress import Progress, displacement_m, is_moved
@@ -176,7 +176,7 @@ def test_the_bowl_is_no_wrong_object_and_the_clutter_is_one() -> None:
 
 def test_a_drawer_is_reached_grasped_pulled_and_let_go() -> None:
     def handle(opening_m: float) -> tuple[float, float, float]:
-        x, y, z = OPEN.cabinet.handle_m
+        x, y, z = OpenDrawer().cabinet.handle_m
         return (0.56 - opening_m + x, y, z)
 
     near = facts(CLOSED, tcp=handle(0.0))
@@ -196,7 +196,7 @@ def test_both_fingers_on_the_cabinet_are_no_grasp_of_the_handle() -> None:
 
 
 def test_a_drawer_is_pushed_in_partly() -> None:
-    x, y, z = CLOSE.cabinet.handle_tip_m
+    x, y, z = CloseDrawer().cabinet.handle_tip_m
     tip = (0.56 + x, y, z)
     assert ended(CLOSE, facts(OPENED)) is Ending.NEVER_REACHED
     assert ended(CLOSE, facts(OPENED, tcp=tip)) is Ending.REACHED
