@@ -7,7 +7,7 @@ import pytest
 
 from rlco.data.normalise import Codec
 from rlco.evals.probe import probe, ridge_errors_m
-from rlco.policies.families import new_policy
+from rlco.policies.families import CONFIGS, new_policy
 from rlco.recipes.references import open_policy
 from rlco.train.pretrain import BASE_CODEC
 
@@ -67,3 +67,13 @@ def test_what_is_learnt_in_the_twin_is_read_worse_in_the_stand_in() -> None:
     assert probe(policy, "push-cube") == [same]
     assert other.blind_m == same.blind_m
     assert other.error_m > 2 * same.error_m
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("name", ["pi05-nano", "openvla-nano", "openvla-oft-nano"])
+def test_a_shipped_base_is_of_its_size_and_sees_the_cube_that_is_named(name: str) -> None:
+    policy = open_policy(name)
+    assert policy.config == CONFIGS[name]()
+    (sight,) = probe(policy.eval(), "push-cube", count=240)
+    assert sight.error_m < 0.03
+    assert sight.blind_m > 0.1

@@ -24,8 +24,11 @@ ACTION = {"q01": Q01, "q99": Q99, "min": Q01, "max": Q99, "mean": [0.0] * 7, "st
 WORDS = ["push", "the", "pink", "cube"]
 
 
-def write_tokenizer(path: Path, *, size: int = 768, has_pad: bool = True) -> Path:
-    """Write a tokenizer as Llama's: byte fallback, ``▁`` for a space and before the text, four words of one piece."""
+def write_tokenizer(path: Path, *, size: int = 768, has_pad: bool = True, empty_at: int | None = None) -> Path:
+    """Write a tokenizer as Llama's: byte fallback, ``▁`` for a space and before the text, four words of one piece.
+
+    ``empty_at``: the id of the piece ``▁``.
+    """
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
     tokens += [*"▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:?.,'"]
     merges = []
@@ -37,6 +40,9 @@ def write_tokenizer(path: Path, *, size: int = 768, has_pad: bool = True) -> Pat
             tokens.append(grown)
     tokens = list(dict.fromkeys(tokens))
     tokens += [f"\u4e00{i}" for i in range(size - len(tokens))]
+    if empty_at is not None:
+        tokens.remove("▁")
+        tokens.insert(empty_at, "▁")
     vocabulary = {token: i for i, token in enumerate(tokens)}
     made = Tokenizer(
         models.BPE(

@@ -20,6 +20,10 @@ class SlowOpenVla:
 
     def logits(self, inputs: Inputs, row: int, after: Tensor, *, causal: bool) -> Tensor:
         """Return the scores (1 + n, vocabulary) at the last token of a prompt and at n more, embedded as ``after``."""
+        return self.outputs(inputs, row, after, causal=causal) @ self.weights["language_model.lm_head.weight"].T
+
+    def outputs(self, inputs: Inputs, row: int, after: Tensor, *, causal: bool) -> Tensor:
+        """Return what the scores are made of (1 + n, width)."""
         x = torch.cat([self.prompt(inputs, row), after])
         length, own = len(x), len(after)
         seen = torch.ones(length, length).tril().bool()
@@ -27,8 +31,7 @@ class SlowOpenVla:
             seen[length - own :, length - own :] = True
         for i in range(self.config.depth):
             x = self.layer(x, f"language_model.model.layers.{i}.", seen)
-        out = self.rms_norm(x[-own - 1 :], "language_model.model.norm")
-        return out @ self.weights["language_model.lm_head.weight"].T
+        return self.rms_norm(x[-own - 1 :], "language_model.model.norm")
 
     def prompt(self, inputs: Inputs, row: int) -> Tensor:
         """Return what the language model is fed before the action: beginning, looks, state, the words that are real."""

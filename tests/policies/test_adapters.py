@@ -11,7 +11,7 @@ from rlco.policies.contract import AnyPolicy
 from rlco.policies.families import CONFIGS
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.pi.policy import PiPolicy
-from tests.train.samples import TOKENS, small, tiny
+from tests.train.samples import TOKEN_SIZES, TOKENS, small, tiny
 
 TOWERS: tuple[Tower, ...] = ("expert", "language", "both", "all")
 
@@ -177,7 +177,7 @@ def token_policy(kind: str, lora: LoraConfig, *, learnt: bool = True) -> OpenVla
     return policy
 
 
-@pytest.mark.parametrize("kind", TOKENS)
+@pytest.mark.parametrize("kind", TOKEN_SIZES)
 def test_a_token_policy_adapts_every_linear_map_that_was_published_and_is_used(kind: str) -> None:
     policy = token_policy(kind, LoraConfig(), learnt=False)
     network = policy.network

@@ -18,8 +18,11 @@ from tests.policies.token_policies import observation, policy_of
 
 ONE_BY_ONE = replace(openvla_tiny(), depth=3)
 SHARED_KEYS = replace(openvla_tiny(), kv_heads=1, rms_norm_eps=0.03, proprio=True, grounding_heads=2)
+ZEROS = replace(openvla_oft_tiny(), coded_slots=False)
 EVERY = pytest.mark.parametrize(
-    "config", [ONE_BY_ONE, SHARED_KEYS, openvla_oft_tiny()], ids=["as published", "shared keys", "parallel"]
+    "config",
+    [ONE_BY_ONE, SHARED_KEYS, openvla_oft_tiny(), ZEROS],
+    ids=["as published", "shared keys", "parallel", "parallel, zeros"],
 )
 
 
@@ -27,7 +30,9 @@ def fed(policy: OpenVlaPolicy, bins: Tensor) -> Tensor:
     """Return what the language model reads of an action (N tokens, of which the last is never read)."""
     if policy.config.head == "parallel":
         assert isinstance(policy.answer, Parallel)
-        return policy.answer.code[:-1]
+        read = policy.answer.code[:-1]
+        assert bool(read.any()) == policy.config.coded_slots
+        return read
     return SlowOpenVla(policy.network).embedded(bins[:-1] + policy.config.first_action_id)
 
 
@@ -52,6 +57,27 @@ def test_a_padded_batch_is_the_plain_equations_of_each_sample_alone(config: Open
     first, after = config.first_action_id, config.text_vocabulary
     torch.testing.assert_close(policy.network.action_logits(out), expected[..., first:after], rtol=1e-4, atol=1e-5)
     assert expected.std() > 0.1  # the comparison is of something
+
+
+@torch.no_grad()
+@EVERY
+def test_the_critic_reads_the_output_that_predicts_the_first_action_token(config: OpenVlaConfig) -> None:
+    policy = policy_of(config)
+    slow, inputs = SlowOpenVla(policy.network), policy.preprocessor(observation())
+    nothing = torch.zeros(0, config.width)
+    last = torch.stack([slow.outputs(inputs, row, nothing, causal=True)[-1] for row in range(3)])
+    layers = [layer for layer in policy.value_head.modules() if isinstance(layer, torch.nn.Linear)]
+    assert [(layer.in_features, layer.out_features, layer.bias is not None) for layer in layers] == [
+        (config.width, 512, True),
+        (512, 128, True),
+        (128, 1, False),
+    ]
+    expected = last
+    for number, layer in enumerate(layers):
+        expected = expected @ layer.weight.T + (0 if layer.bias is None else layer.bias)
+        expected = expected if number == 2 else torch.nn.functional.gelu(expected)
+    torch.testing.assert_close(policy.value(observation()), expected[:, 0], rtol=1e-4, atol=1e-5)
+    assert expected.std() > 1e-3
 
 
 @torch.no_grad()

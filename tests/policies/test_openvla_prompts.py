@@ -43,6 +43,13 @@ def test_the_prompt_is_the_published_text_and_the_empty_piece(tokenizer: FileTok
     assert (tokenizer.begin, tokenizer.end, tokenizer.pad) == (1, 2, 768)
 
 
+def test_a_prompt_ends_with_id_29871_where_llama_has_the_empty_piece(tmp_path: Path) -> None:
+    tokenizer = FileTokenizer.open(write_tokenizer(tmp_path / "tokenizer.json", size=32_000, empty_at=29_871))
+    ids, place = tokenizer.encode("openvla", "push the pink cube")
+    assert ids[-1] == tokenizer.empty == 29_871
+    assert pieces(tokenizer, ids)[place] == ["▁push", "▁the", "▁pink", "▁cube"]
+
+
 def test_the_empty_piece_is_not_doubled(tokenizer: FileTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STYLES, "spaced", ("to ", " "))
     ids, _ = tokenizer.encode("spaced", "push")

@@ -185,6 +185,8 @@ def test_the_head_the_crop_and_the_camera_may_be_said(there: Path, own: Path, tm
     back = load_policy(go(there, tmp_path / "back", "rlco", replace(told, gripper=None)))
     assert isinstance(back, OpenVlaPolicy)
     assert (back.config.head, back.horizon, back.executed) == ("parallel", 8, 3)
+    assert not back.config.coded_slots  # OpenVLA-OFT's chunks are trained on zeros
+    assert load_policy(go(there, tmp_path / "one", "rlco")).config.coded_slots
     assert (back.interface.crop_area, back.interface.camera) == (0.9, "wrist")
     stats = write_statistics(tmp_path)
     other = load_policy(go(own, tmp_path / "other", "rlco", replace(told, stats=stats)))

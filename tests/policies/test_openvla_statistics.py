@@ -133,6 +133,11 @@ def test_without_a_mask_everything_is_normalised(tmp_path: Path) -> None:
         ({"action": ACTION}, "open", "No gripper convention named 'open'.*Known: .*open1-closed0"),
         ({"action": ACTION, "gripper": "open0-closed1"}, "open1-closed0", "its gripper is open0-closed1, not open1-cl"),
         ({"state": {}}, None, "has no norm_stats of actions: give OpenVLA's"),
+        (
+            {"action": {**ACTION, "q01": [*Q01[:6], -1.0]}},
+            None,
+            "a gripper that goes down to -1, not from 0 to 1 as released: .*--gripper open1-closed-1, open-1-closed1",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, entry: object, gripper: str | None, message: str) -> None:

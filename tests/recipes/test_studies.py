@@ -58,6 +58,19 @@ def test_every_figure_is_measured_on_300_states_four_times_and_tables_have_three
     assert draws == {(reality, seed, seed) for reality, seed in DRAWS}
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_study_of_another_policy_is_the_same_study_on_another_page(name: str) -> None:
+    usual, other = study(name), study(name, policy="openvla-nano")
+    assert other.name == f"{name}-openvla-nano"
+    assert {f.job.base for f in other.figures} == {"openvla-nano"}
+    both = 2 if name == "table1" else 1  # the table has both families
+    assert len(other.figures) * both == len(usual.figures)
+    assert {f.method.stage for f in other.figures} == {f.method.stage for f in usual.figures}
+    assert name == "table1" or not other.paper  # the paper's figures are of pi0.5
+    with pytest.raises(LookupError, match="Did you mean 'openvla-nano'"):
+        study(name, policy="openvla-nan")
+
+
 def test_what_a_method_needs_is_trained_before_it() -> None:
     stages = [m.stage for m in in_order((CONTROL, RLCO, REAL_ONLY))]
     assert stages == ["sft-cotrain", "rl", "sft-control", "sft-real"]

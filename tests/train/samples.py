@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,29 @@ from rlco.data.normalise import Codec, Normaliser
 from rlco.data.reader import Dataset
 from rlco.data.writer import write_dataset
 from rlco.policies.contract import AnyPolicy
-from rlco.policies.families import new_policy
+from rlco.policies.families import family, new_policy
+from rlco.policies.openvla.config import openvla_tiny
+from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.pi.policy import PiPolicy
 
 CODEC = Codec(state=Normaliser(low=(-1.0,) * 8, high=(1.0,) * 8), action=Normaliser(low=(-0.05,) * 7, high=(0.05,) * 7))
 
 
-EVERY_KIND = ("pi05-tiny", "openvla-tiny", "openvla-oft-tiny")
-"""A flow; tokens one after the other, of one step; tokens of a chunk in one pass."""
-TOKENS = EVERY_KIND[1:]
+LIKE_NANO = "openvla-tiny, made like nano"
+EVERY_KIND = ("pi05-tiny", "openvla-tiny", "openvla-oft-tiny", LIKE_NANO)
+"""A flow; tokens one after the other, of one step; tokens of a chunk in one pass; and with the departures of the nano
+size: a grounding token, a token of the state, an action held for two control steps."""
+TOKENS, TOKEN_SIZES = EVERY_KIND[1:], EVERY_KIND[1:3]
 
 
 def small(name: str, *, seed: int = 0) -> AnyPolicy:
     """Return a policy all of whose parts matter (adaptive norms start at zero)."""
-    policy, generator = new_policy(name, CODEC, seed=seed), torch.Generator().manual_seed(seed)
+    if name == LIKE_NANO:
+        size = replace(openvla_tiny(), hold=2, horizon=2, executed=2, proprio=True, grounding_heads=2)
+        policy = OpenVlaPolicy(size, family(size.family).interface(size, CODEC), seed=seed)
+    else:
+        policy = new_policy(name, CODEC, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)

@@ -1,7 +1,8 @@
-"""What lies outside a policy's tokens is counted, and said before training starts."""
+"""What lies outside a policy's tokens is counted, and said before either stage starts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rlco.recipes import stages
 from rlco.recipes.stages import Demonstrations
 from rlco.train.clipping import clipped_line, clipped_shares
 from rlco.train.pretrain import BASE_CODEC
+from rlco.train.rl_config import RLConfig
 from rlco.train.sft import SFTConfig
 from tests.train.samples import CODEC, small, write_pair
 
@@ -63,3 +65,23 @@ def test_the_stage_says_it_before_it_starts_and_keeps_it(
     said = "actions: " in capsys.readouterr().err
     assert said == (kind == "openvla-tiny")
     assert figures["sft/clipped"] == pytest.approx(outside * said)
+
+
+@pytest.mark.sim
+def test_stage_two_says_it_of_the_real_demonstrations_and_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, real = write_pair(tmp_path)
+    little = RLConfig(iterations=1, num_envs=2, decisions=2, minibatch=4, sft_batch_size=2)
+    for beta in (1.0, 0.0):
+        figures = stages.rl(
+            tmp_path / f"rl{beta}",
+            start="untrained:openvla-tiny",
+            real=real.folder if beta else None,
+            task_name="push-cube",
+            config=replace(little, beta=beta),
+        )
+        outside = float((BASE_CODEC.action.do(torch.as_tensor(real.action)).abs() > 1).float().mean())
+        assert outside > 0
+        assert ("actions: " in capsys.readouterr().err) == bool(beta)
+        assert figures.get("rl/clipped") == (pytest.approx(outside) if beta else None)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from rlco.data.augment import ColourJitter
+from rlco.data.augment import ColourJitter, RandomCrop
 from rlco.policies.adapters import LoraConfig, Tower
 from rlco.policies.contract import Trainable
 from rlco.policies.pi.policy import PiPolicy
 from rlco.train.real_term import RealTerm, frame_bytes
-from tests.train.samples import demonstrations, tiny
+from tests.train.samples import demonstrations, small, tiny
 
 
 def policy_training(part: Trainable, *, tower: Tower = "expert") -> PiPolicy:
@@ -90,8 +90,22 @@ def test_the_mean_loss_is_that_of_many_batches_and_disturbs_nothing(part: Traina
 
 
 def test_colours_are_changed_where_the_prefix_learns_and_only_there() -> None:
-    assert term(policy_training("all")).jitter is not None
-    assert term(policy_training("expert"), cache_bytes=0).jitter is None
+    assert term(policy_training("all")).changes == [ColourJitter()]
+    assert term(policy_training("expert"), cache_bytes=0).changes == []
+
+
+def test_a_policy_of_picture_centres_sees_random_windows_where_the_prefix_learns() -> None:
+    policy = small("openvla-tiny")
+    assert RealTerm(policy, demonstrations(), batch_size=6, jitter=None, seed=0).changes == []
+    policy.crop_pictures(0.8)
+    real = RealTerm(policy, demonstrations(), batch_size=6, jitter=None, seed=0)
+    assert real.changes == [RandomCrop(area=0.8)]
+    batch, draws = real.real.batch(np.arange(6)), generator()
+    seen = real._augmented(batch, draws).observation.image
+    assert torch.equal(seen, RandomCrop(area=0.8)(batch.observation.image, generator=generator()))
+    assert not torch.equal(seen, batch.observation.image)
+    policy.set_trainable("expert", lora=LoraConfig())
+    assert RealTerm(policy, demonstrations(), batch_size=6, jitter=None, seed=0).changes == []
 
 
 def test_an_empty_batch_is_refused() -> None:

@@ -20,6 +20,8 @@ class Study:
     """Where jobs and pages are kept; runs/studies by default, with the budget where it is not 1. Studies share jobs."""
     only: str | None = None
     """Run the jobs with this in their names, such as push-cube or openvla-nano-real20-reality0."""
+    policy: str | None = None
+    """The shipped base to run it with. None: both in table1, pi05-nano in the others."""
     budget: float = 1.0
     """Share of updates, iterations, generated demonstrations and initial states; below 1 it proves less."""
     parallel: int = 1
@@ -36,7 +38,7 @@ class Study:
 
         if self.parallel < 1:
             raise ValueError(f"--parallel must be 1 or more, got {self.parallel}.")
-        found = study(self.name, budget=self.budget)
+        found = study(self.name, budget=self.budget, policy=self.policy)
         names = chosen(found, self.only)
         root = self.folder or Path("runs") / ("studies" if self.budget == 1 else f"studies-budget{self.budget:g}")
         if self.list:
@@ -55,4 +57,5 @@ class Study:
     def _command(self, name: str, root: Path) -> list[str]:
         """Return the command that runs one job and nothing beside it."""
         arguments = ["study", self.name, "--folder", str(root), "--only", name, "--budget", str(self.budget)]
+        arguments += [] if self.policy is None else ["--policy", self.policy]
         return [sys.executable, "-m", "rlco.cli", *arguments]

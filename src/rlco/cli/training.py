@@ -43,7 +43,7 @@ class Sft:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Where checkpoints, metrics and the policy (in policy/) are kept."""
-    start: str = "pi05-nano"
+    start: Annotated[str, tyro.conf.arg(aliases=["--policy"])] = "pi05-nano"
     """The policy to start from: a shipped base by name, or a folder."""
     real: Path | None = None
     """Dataset of real demonstrations."""
@@ -75,8 +75,8 @@ class Rl:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Where checkpoints, metrics and the policy (in policy/) are kept."""
-    start: str
-    """The policy of Stage I: a folder."""
+    start: Annotated[str, tyro.conf.arg(aliases=["--policy"])]
+    """The policy of Stage I: a folder, or a shipped base by name."""
     real: Path | None = None
     """Dataset of real demonstrations; needed unless beta is 0."""
     task: str = "push-cube"

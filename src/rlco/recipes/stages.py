@@ -148,13 +148,19 @@ def sft(
     require_fits("sft", sft_load(size, config, prompt_tokens))
     policy = open_policy(start)
     mixture = Mixture(datasets, weights, horizon=policy.horizon, batch_size=config.batch_size, seed=config.seed)
-    clipped = clipped_shares(policy, [d.action for d in datasets], weights)
-    if line := clipped_line(clipped):
-        print(line, file=sys.stderr)
+    clipped = _told_clipped(policy, datasets, weights)
     with exclusive(folder), progress(f"sft {folder.name}", total=config.steps) as bar:
         figures = run_sft(policy, mixture, config, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
-    figures |= {"gradient_samples": config.steps * config.batch_size, "sft/clipped": float(clipped.mean())}
+    figures |= {"gradient_samples": config.steps * config.batch_size, "sft/clipped": clipped}
     return finish(folder, policy, inputs=inputs, figures=figures)
+
+
+def _told_clipped(policy: AnyPolicy, datasets: Sequence[Dataset], weights: Sequence[float]) -> float:
+    """Return the share of demonstrated numbers that ``policy`` is taught the nearest of instead; say it, if any."""
+    shares = clipped_shares(policy, [dataset.action for dataset in datasets], weights)
+    if line := clipped_line(shares):
+        print(line, file=sys.stderr)
+    return float(shares.mean())
 
 
 def sft_load(policy: PolicyConfig, config: SFTConfig, prompt_tokens: int) -> Load:
@@ -197,6 +203,7 @@ def rl(
     most = max(most, world_prompt_tokens(preprocessor, starts))
     require_fits("rl", rl_load(size, dataset, config, most))
     policy = open_policy(start)
+    clipped = {} if dataset is None else {"rl/clipped": _told_clipped(policy, [dataset], [1.0])}
     config.prepare(policy)
     with make_world(
         task_name,
@@ -212,7 +219,7 @@ def rl(
         stage = StageTwo(policy, collector(world, config), real_term(policy, dataset, config), config)
         with exclusive(folder), progress(f"rl {folder.name}", total=config.iterations, unit="iteration") as bar:
             figures = run_rl(stage, folder=folder, inputs=inputs, progress=bar.reach, keep=keep)
-    figures = figures | {"gradient_samples": stage.gradient_samples}
+    figures = figures | clipped | {"gradient_samples": stage.gradient_samples}
     return finish(folder, policy, inputs=inputs, figures=figures)
 
 

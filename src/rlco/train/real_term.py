@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlco.core.policy import Batch
 from rlco.core.rng import numpy_generator, seed_of
-from rlco.data.augment import ColourJitter
+from rlco.data.augment import ColourJitter, RandomCrop
 from rlco.data.chunks import ChunkDataset
 from rlco.policies.contract import AnyPolicy, prefix_bytes, prefix_rows
 
@@ -25,8 +25,9 @@ class RealTerm:
     """Draws real samples uniformly and gives their loss under a policy.
 
     Where nothing upstream of the policy's prefix learns, the prefixes of all real frames are encoded once and kept, if
-    they fit in ``cache_bytes``: the term then costs the expert alone. ``jitter`` needs the image and is used only where
-    the prefix learns, so that keeping prefixes changes the cost and not the loss.
+    they fit in ``cache_bytes``: the term then costs the expert alone. ``jitter``, and the random crop of a policy that
+    sees the centre of its pictures, need the image and are used only where the prefix learns, so that keeping prefixes
+    changes the cost and not the loss.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class RealTerm:
         if batch_size < 1:
             raise ValueError(f"The real term's batch_size must be 1 or more, got {batch_size}.")
         self.policy, self.real, self.batch_size, self.seed = policy, real, batch_size, seed
-        self.jitter = jitter if policy.prefix_trains else None
+        crop = None if policy.crop_area is None else RandomCrop(area=policy.crop_area)
+        self.changes = [change for change in (jitter, crop) if change is not None] if policy.prefix_trains else []
         self.generator = numpy_generator(seed, "real-term")
         one = frame_bytes(policy, real)
         keeps = not policy.prefix_trains and len(real) * one <= cache_bytes
@@ -75,9 +77,9 @@ class RealTerm:
         return self.policy.loss(self._augmented(batch, generator), generator=generator)
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        if self.jitter is None:
-            return batch
-        image = self.jitter(batch.observation.image, generator=generator)
+        image = batch.observation.image
+        for change in self.changes:
+            image = change(image, generator=generator)
         return replace(batch, observation=replace(batch.observation, image=image))
 
 

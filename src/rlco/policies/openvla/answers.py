@@ -76,6 +76,8 @@ class Autoregressive(Answer):
 class Parallel(Answer):
     """OpenVLA-OFT with discrete tokens: slots that hold no token and all see each other, read in one pass.
 
+    They hold zeros, as published, or a code of their number (``OpenVlaConfig.coded_slots``).
+
     They predict every token but the first, which is the prompt's to predict, as everywhere.
     """
 
@@ -85,8 +87,8 @@ class Parallel(Answer):
 
     def __init__(self, config: OpenVlaConfig) -> None:
         super().__init__()
-        # OpenVLA-OFT reads zeros there: its many layers tell the slots apart by their positions, few layers do not
-        self.code = nn.Buffer(structured_rows(config.slots, config.width), persistent=False)
+        rows = structured_rows if config.coded_slots else torch.zeros
+        self.code = nn.Buffer(rows(config.slots, config.width), persistent=False)
 
     def outputs(
         self, network: OpenVlaNetwork, prompt: Prompt, bins: Int[Tensor, "B N"], *, to_the_end: bool = False

@@ -68,6 +68,9 @@ class OpenVlaConfig:
     """Control steps that each action is held for: its tokens say the mean of so many demonstrated ones. 1 is the
     published way. ``horizon`` and ``executed`` count control steps all the same."""
     head: Head = "autoregressive"
+    coded_slots: bool = True
+    """Whether a chunk's slots read a fixed code of their number: few layers do not tell them apart by their positions
+    alone. OpenVLA-OFT reads zeros there."""
     family: Family = "openvla"
     proprio: bool = False
     """One more token that reads the normalised state (OpenVLA-OFT's proprio projector); not in released OpenVLA."""

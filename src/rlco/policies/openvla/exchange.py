@@ -43,6 +43,7 @@ def describe(folder: Path, shapes: Mapping[str, Shape], told: Told) -> Described
     require_same_pictures(folder)
     values = read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     config = _answering(config_of(values, shapes, source=str(folder)), told)
+    config = replace(config, coded_slots=config.head != "parallel")  # chunks were trained on zeros
     tokenizer = told.tokenizer or folder / TOKENIZER_FILE
     if not tokenizer.exists() and told.tokenizer is None:
         raise ValueError(f"'{folder}' has no {TOKENIZER_FILE}: give Llama 2's (--tokenizer FILE).")

@@ -115,8 +115,8 @@ class OpenVlaPolicy(VlaPolicy[OpenVlaConfig, Prefix]):
 
         Raises ``ValueError`` that names the fields in which ``config`` has other sizes.
         """
-        answer = {name: getattr(config, name) for name in ("head", "hold", "horizon", "executed", "eval_temperature")}
-        same = replace(self.config, **answer, exploration=config.exploration)
+        answer = ("head", "hold", "horizon", "executed", "coded_slots", "eval_temperature", "exploration")
+        same = replace(self.config, **{name: getattr(config, name) for name in answer})
         if differing := [f.name for f in fields(config) if getattr(same, f.name) != getattr(config, f.name)]:
             raise ValueError(
                 f"A policy can answer with another head or horizon, not with other sizes: {', '.join(differing)}."

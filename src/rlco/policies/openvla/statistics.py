@@ -27,6 +27,8 @@ GRIPPERS = {
     "open-1-closed1": (-1.0, 1.0),
 }
 """Convention -> the number that opens the gripper, and the one that closes it. Ours: open1-closed-1."""
+_BELOW_RELEASED = -0.5
+"""A gripper that goes below this is not the release's, which goes from 0 to 1."""
 RELEASED_GRIPPER, OUR_GRIPPER, OUR_GRIPPER_INVERTED = "open1-closed0", "open1-closed-1", "open-1-closed1"
 _UNREAD_STATE = Normaliser(low=(-1.0,) * STATE_DIM, high=(1.0,) * STATE_DIM, centred=True)
 """Released OpenVLA reads no state: it stays in SI units."""
@@ -96,8 +98,9 @@ def find_codec(path: Path, *, key: str | None, gripper: str | None) -> FoundCode
     name = next(iter(entries)) if key is None else key
     if name not in entries:
         raise unknown_name("unnorm_key", name, entries)
-    said = _gripper_of(entries[name], gripper, source=f"'{source}' ({name})")
-    statistics = _action_statistics(entries[name], source=f"'{source}' ({name})")
+    place = f"'{source}' ({name})"
+    statistics = _action_statistics(entries[name], source=place)
+    said = _gripper_of(entries[name], gripper, lowest=statistics.q01[GRIPPER_DIM], source=place)
     return FoundCodec(codec=statistics.codec(gripper=said), key=name, gripper=said)
 
 
@@ -143,7 +146,8 @@ def _statistics_in(folder: Path) -> Path:
     raise ValueError(f"'{folder}' has neither {STATISTICS} nor {CONFIG}: give OpenVLA's statistics (--stats FILE).")
 
 
-def _gripper_of(entry: Mapping[str, Any], told: str | None, *, source: str) -> str:
+def _gripper_of(entry: Mapping[str, Any], told: str | None, *, lowest: float, source: str) -> str:
+    """Return what is said, or the convention of the release where the data do not speak against it."""
     said = entry.get("gripper")
     said = None if said is None else as_text(said, "gripper", source=source)
     for name in (told, said):
@@ -151,6 +155,12 @@ def _gripper_of(entry: Mapping[str, Any], told: str | None, *, source: str) -> s
             raise unknown_name("gripper convention", name, GRIPPERS)
     if None not in (told, said) and told != said:
         raise ValueError(f"{source} says that its gripper is {said}, not {told} (--gripper).")
+    if told is None and said is None and lowest < _BELOW_RELEASED:
+        others = ", ".join(name for name in GRIPPERS if "-1" in name)
+        raise ValueError(
+            f"{source} has a gripper that goes down to {lowest:g}, not from 0 to 1 as released: say what its numbers "
+            f"mean, --gripper {others}."
+        )
     return told or said or RELEASED_GRIPPER
 
 

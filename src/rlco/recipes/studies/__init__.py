@@ -10,7 +10,7 @@ from rlco.recipes.budgets import reduced
 from rlco.recipes.studies.definitions import beyond, fig4, fig5, fig6, fig7, table1, table2
 from rlco.recipes.studies.measure import Study
 
-STUDIES: dict[str, Callable[[], Study]] = {
+STUDIES: dict[str, Callable[..., Study]] = {
     "table1": table1,
     "table2": table2,
     "fig4": fig4,
@@ -21,14 +21,16 @@ STUDIES: dict[str, Callable[[], Study]] = {
 }
 
 
-def study(name: str, *, budget: float = 1.0) -> Study:
+def study(name: str, *, budget: float = 1.0, policy: str | None = None) -> Study:
     """Return a study; ``budget`` below 1 does less of everything and proves less.
 
-    Raises ``LookupError`` naming the nearest one, ``ValueError`` for a budget that is not in (0, 1].
+    ``policy`` is the shipped base it is made with, in the place of its own: its page is then another one.
+
+    Raises ``LookupError`` naming the nearest study or base, ``ValueError`` for a budget that is not in (0, 1].
     """
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
-    found = STUDIES[name]()
+    found = STUDIES[name]() if policy is None else replace(STUDIES[name](policy), name=f"{name}-{policy}")
     if budget == 1.0:
         return found
     return replace(

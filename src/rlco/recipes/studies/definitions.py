@@ -29,6 +29,8 @@ from rlco.train.beta import BetaControl, BetaMode
 TASKS = ("pick-place", "push-cube", "open-drawer", "close-drawer")
 """In the order of the paper's Table I."""
 BASES = ("pi05-nano", "openvla-nano")
+BASE = BASES[0]
+"""Of the studies of one policy, where nothing else is asked for."""
 PAPERS_TWO = ("pick-place", "open-drawer")
 """The tasks of the paper's own ablations."""
 DRAWS = ((0, 0), (1, 1), (2, 2))
@@ -51,8 +53,8 @@ def job(task: str, base: str, *, reality: int, seed: int) -> RunConfig:
     return replace(demo(task, base), num_states=300, repeats=4, twin_repeats=1, reality=reality).with_seed(seed)
 
 
-def table1() -> Study:
-    """Every method on every task, both families."""
+def table1(*bases: str) -> Study:
+    """Every method on every task; both families where no base is given."""
     figures = tuple(
         Measured(
             place=Place(table=f"{base}{where}", row=method.name, column=task),
@@ -60,13 +62,13 @@ def table1() -> Study:
             method=method,
             world=world,
         )
-        for base in BASES
+        for base in bases or BASES
         for where, world in {"": World(), ", in the twin": World(domain=TWIN)}.items()
         for reality, seed in DRAWS
         for task in TASKS
         for method in (REAL_ONLY, COTRAINING, CONTROL, RLCO)
     )
-    told = [paper.placed(base, columns) for base, columns in paper.TABLE_1.items()]
+    told = [paper.placed(base, paper.TABLE_1[base]) for base in bases or BASES if base in paper.TABLE_1]
     return Study(
         name="table1",
         title="Table I: does RL-Co beat supervised training?",
@@ -77,13 +79,13 @@ def table1() -> Study:
     )
 
 
-def table2() -> Study:
+def table2(base: str = BASE) -> Study:
     """Pick-place under every shift."""
     worlds = shifted_worlds("pick-place")
     figures = tuple(
         Measured(
             place=Place(table="pick-place", row=method.name, column=column),
-            job=job("pick-place", "pi05-nano", reality=reality, seed=seed),
+            job=job("pick-place", base, reality=reality, seed=seed),
             method=method,
             world=world,
         )
@@ -96,16 +98,16 @@ def table2() -> Study:
         title="Table II: what is left under a distribution shift?",
         question="Pick-place with objects, robot states, light, cameras, clutter and words that training did not have.",
         figures=figures,
-        paper=paper.placed("pick-place", paper.TABLE_2),
+        paper=paper.placed("pick-place", paper.TABLE_2) if base == BASE else {},
     )
 
 
-def fig4() -> Study:
+def fig4(base: str = BASE) -> Study:
     """Alpha of Stage I and beta of Stage II."""
     figures = []
     for reality, seed in DRAWS[:1]:
         for task in PAPERS_TWO:
-            config = job(task, "pi05-nano", reality=reality, seed=seed)
+            config = job(task, base, reality=reality, seed=seed)
             for alpha in ALPHAS:
                 place = Place(table=f"{task}: alpha", row=COTRAINING.name, column=f"{alpha:g}")
                 figures.append(Measured(place=place, job=config, method=with_alpha(alpha, config)))
@@ -121,11 +123,11 @@ def fig4() -> Study:
     )
 
 
-def fig5() -> Study:
+def fig5(base: str = BASE) -> Study:
     """Stage II with and without simulated demonstrations in Stage I."""
     after_real = Reinforced(stage="rl-after-real", name="RL-Co without simulated SFT", after=REAL_ONLY)
     lines = {"with simulated SFT": RLCO, "without": after_real}
-    jobs = [job(task, "pi05-nano", reality=0, seed=seed) for task in PAPERS_TWO for seed in range(3)]
+    jobs = [job(task, base, reality=0, seed=seed) for task in PAPERS_TWO for seed in range(3)]
     return Study(
         name="fig5",
         title="Figure 5: does Stage II need simulated demonstrations in Stage I?",
@@ -141,7 +143,7 @@ def fig5() -> Study:
     )
 
 
-def fig6() -> Study:
+def fig6(base: str = BASE) -> Study:
     """Real supervision removed from either stage, and from both."""
     rows = {
         "full RL-Co": RLCO,
@@ -161,21 +163,25 @@ def fig6() -> Study:
         figures=tuple(
             Measured(place=Place(table=task, row=row, column=column), job=config, method=method, world=world)
             for task in PAPERS_TWO
-            for config in (job(task, "pi05-nano", reality=r, seed=s) for r, s in DRAWS[:2])
+            for config in (job(task, base, reality=r, seed=s) for r, s in DRAWS[:2])
             for column, world in {"stand-in": World(), "twin": World(domain=TWIN)}.items()
             for row, method in rows.items()
         ),
         compared="full RL-Co",
-        paper={Place(table="pick-place", row=row, column="stand-in"): v for row, v in paper.FIGURE_6.items()},
+        paper={
+            Place(table="pick-place", row=row, column="stand-in"): value
+            for row, value in paper.FIGURE_6.items()
+            if base == BASE
+        },
     )
 
 
-def fig7() -> Study:
+def fig7(base: str = BASE) -> Study:
     """More real demonstrations, three methods."""
     figures = tuple(
         Measured(
             place=Place(table="open-drawer", row=method.name, column=str(count)),
-            job=replace(job("open-drawer", "pi05-nano", reality=0, seed=0), real_demonstrations=count),
+            job=replace(job("open-drawer", base, reality=0, seed=0), real_demonstrations=count),
             method=method,
         )
         for count in DEMONSTRATIONS
@@ -190,7 +196,7 @@ def fig7() -> Study:
     )
 
 
-def beyond() -> Study:
+def beyond(base: str = BASE) -> Study:
     """What the paper leaves open: beta that moves, GRPO, and other shifts of every task."""
     rows = (
         RLCO,
@@ -218,7 +224,7 @@ def beyond() -> Study:
         figures=tuple(
             Measured(
                 place=Place(table=task, row=method.name, column=column),
-                job=job(task, "pi05-nano", reality=0, seed=0),
+                job=job(task, base, reality=0, seed=0),
                 method=method,
                 world=world,
             )
