@@ -26,7 +26,7 @@ from rlco.demos.replay import steps_for
 from rlco.demos.segments import Segment, read_segments, write_segments
 from rlco.demos.sources import Seeds, known_states, seeds_of
 from rlco.demos.tally import Tally
-from rlco.tasks import Task, task
+from rlco.tasks import Task, task, task_fingerprint
 from rlco.worlds.make import make_world
 
 _HOPELESS_ATTEMPTS = 60
@@ -116,6 +116,7 @@ def generate_demonstrations(
         "demonstrations": demonstrations.fingerprint,
         "initial_states": fingerprint(states),
         "segments": _name(segments),
+        "scene": task_fingerprint(config.task),
         **asdict(config),
     }
     done = finished_report(folder, inputs=inputs)

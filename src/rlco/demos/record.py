@@ -18,7 +18,7 @@ from rlco.demos.keep import finished_report
 from rlco.demos.operator import STYLES, TELEOP, Operator, TeleopStyle
 from rlco.demos.tally import Tally
 from rlco.rollout.record import record
-from rlco.tasks import task
+from rlco.tasks import task, task_fingerprint
 from rlco.worlds.make import make_world
 from rlco.worlds.world import World
 
@@ -79,7 +79,7 @@ def record_demonstrations(
     An interrupted one goes on where it was. Initial states go into a sidecar of the dataset. Raises ``ValueError`` in
     one line before anything is recorded if ``folder`` holds something else.
     """
-    inputs = json.loads(json.dumps(asdict(config)))
+    inputs = {**json.loads(json.dumps(asdict(config))), "scene": task_fingerprint(config.task)}
     done = finished_report(folder, inputs=inputs)
     if done is not None:
         return RecordReport(**done)

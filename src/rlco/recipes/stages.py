@@ -29,7 +29,7 @@ from rlco.recipes.references import POLICY, open_policy, policy_config, policy_p
 from rlco.rollout.collect import Collector
 from rlco.rollout.groups import GroupCollector
 from rlco.rollout.steady import SteadyCollector
-from rlco.tasks import task
+from rlco.tasks import task, task_fingerprint
 from rlco.train.checkpoints import KEEP, require_keep
 from rlco.train.clipping import clipped_line, clipped_shares
 from rlco.train.compute import identity, require_device
@@ -190,6 +190,7 @@ def rl(
         "start": weights_fingerprint(start),
         "real": dataset.fingerprint if dataset else None,
         "task": task(task_name).name,
+        "scene": task_fingerprint(task_name),
         "config": identity(config, size),
     }
     kept = finished(folder, inputs=inputs)
@@ -286,6 +287,7 @@ def evaluation(
         # an evaluation without shift or temperature keeps the identity that it had before there were any
         "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs" and (k, v) not in _YOUNGER_SETTINGS},
         "num_states": num_states,
+        "scene": task_fingerprint(settings.task),
     }
     if finished(folder, inputs=inputs) is not None:
         return EvaluationResult.load(folder / RESULT)
