@@ -51,6 +51,15 @@ def test_studies_share_jobs_and_never_disagree_about_one() -> None:
     assert len(jobs) < sum(len(study(name).jobs()) for name in ALL)
 
 
+def test_no_two_methods_of_a_job_have_one_name_whichever_study_trains_them() -> None:
+    names: dict[tuple[str, str], str] = {}
+    for name in ALL:
+        for figure in study(name).figures:
+            key = (job_name(figure.job), figure.method.name)
+            assert names.setdefault(key, figure.method.stage) == figure.method.stage
+    assert len(names) > 100
+
+
 def test_every_figure_is_measured_on_300_states_four_times_and_tables_have_three_draws() -> None:
     for name in ALL:
         assert all((f.job.num_states, f.job.repeats, f.job.twin_repeats) == (300, 4, 1) for f in study(name).figures)

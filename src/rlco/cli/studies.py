@@ -34,7 +34,8 @@ class Study:
     def run(self) -> int:
         """See the overview."""
         from rlco.recipes.studies import study
-        from rlco.recipes.studies.run import chosen, is_finished, make_page, run_beside, run_jobs
+        from rlco.recipes.studies.beside import run_beside
+        from rlco.recipes.studies.run import chosen, is_finished, make_page, run_jobs
 
         if self.parallel < 1:
             raise ValueError(f"--parallel must be 1 or more, got {self.parallel}.")
@@ -50,7 +51,10 @@ class Study:
             if self.parallel == 1:
                 run_jobs(found, root, names=names)
             else:
-                failed = run_beside({n: self._command(n, root) for n in names}, root, parallel=self.parallel)
+                commands = {name: self._command(name, root) for name in names}
+                failed = run_beside(
+                    commands, root, parallel=self.parallel, is_done=lambda name: is_finished(found, name, root)
+                )
         print(f"Page: {make_page(found, root)}")
         return 1 if failed else 0
 

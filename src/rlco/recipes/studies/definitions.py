@@ -248,14 +248,18 @@ def with_alpha(alpha: float, config: RunConfig) -> Supervised:
     def mixed(run: Run) -> Demonstrations:
         return replace(both(run), alpha=alpha)
 
-    return replace(COTRAINING, stage=f"sft-cotrain-alpha{alpha:g}", data=mixed)
+    name = f"{COTRAINING.name}, alpha {alpha:g}"
+    return replace(COTRAINING, stage=f"sft-cotrain-alpha{alpha:g}", name=name, data=mixed)
 
 
 def with_beta(share: float) -> Reinforced:
     """Return Stage II with ``share`` times the job's beta."""
     if share == 1.0:
         return RLCO
-    return replace(RLCO, stage=f"rl-beta-times{share:g}", config=lambda rl: replace(rl, beta=share * rl.beta))
+    name = f"{RLCO.name}, beta times {share:g}"
+    return replace(
+        RLCO, stage=f"rl-beta-times{share:g}", name=name, config=lambda rl: replace(rl, beta=share * rl.beta)
+    )
 
 
 def with_beta_mode(mode: BetaMode) -> Reinforced:

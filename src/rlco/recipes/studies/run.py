@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +20,6 @@ from rlco.recipes.run import claim_run, commit, generate, record, timed
 from rlco.recipes.stages import RESULT
 from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
-
-LOG = "log.txt"
-"""In a job's folder: what a job said that ran beside others."""
 
 
 def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> None:
@@ -77,56 +69,6 @@ def is_finished(study: Study, name: str, root: Path) -> bool:
     figures = (evaluation_folder(figure.method.stage, figure.world) for figure in study.figures_of(name))
     curves = (curve.method.stage for curve in study.curves_of(name))
     return all((folder / stage / MANIFEST).exists() for stage in (*figures, *curves))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Child:
-    """A job that runs in a process of its own."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    began: float
-
-
-def run_beside(commands: Mapping[str, list[str]], root: Path, *, parallel: int) -> list[str]:
-    """Run one command a job, ``parallel`` at once; return the jobs that failed. What they say is in their folders."""
-    waiting, running, failed = list(commands), list[Child](), list[str]()
-    threads = max(1, len(os.sched_getaffinity(0)) // parallel)
-    try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                name = waiting.pop(0)
-                running.append(start(name, commands[name], root, threads=threads))
-            time.sleep(0.5)
-            for child in [c for c in running if c.process.poll() is not None]:
-                running.remove(child)
-                failed += told(child, root)
-    finally:
-        for child in running:
-            child.process.terminate()
-    return failed
-
-
-def start(name: str, command: list[str], root: Path, *, threads: int) -> Child:
-    """Start a job; its output goes to its log."""
-    folder = root / "jobs" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    print(f"{name}: started, it writes to {folder / LOG}", file=sys.stderr)
-    return Child(name=name, process=process, began=time.monotonic())
-
-
-def told(child: Child, root: Path) -> list[str]:
-    """Say how a job ended; return its name if it failed."""
-    took = clock(time.monotonic() - child.began)
-    if child.process.returncode == 0:
-        print(f"{child.name}: finished in {took}", file=sys.stderr)
-        return []
-    said = (root / "jobs" / child.name / LOG).read_text(errors="replace").strip().splitlines() or ["nothing"]
-    print(f"{child.name}: failed after {took}: {said[-1]}", file=sys.stderr)
-    return [child.name]
 
 
 def make_page(study: Study, root: Path) -> Path:
