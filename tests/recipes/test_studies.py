@@ -22,10 +22,11 @@ from rlco.recipes.methods import (
     evaluation_folder,
     in_order,
 )
+from rlco.recipes.provenance import read_made
 from rlco.recipes.studies import STUDIES, study
 from rlco.recipes.studies.definitions import DRAWS, SIM_ONLY, job
 from rlco.recipes.studies.measure import Learned, Measured, Study, job_name
-from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, run_job
+from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, parts, run_job
 
 ALL = sorted(STUDIES)
 
@@ -147,6 +148,12 @@ def test_a_study_runs_resumes_and_shows_what_is_finished(tmp_path: Path) -> None
     assert len(results) == 3
     run_job(small, first, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in results} == results
+
+    # what was kept was not made again
+    made = [line.stage for line in read_made(tmp_path / "jobs" / first) if line.stage in parts(small, first)]
+    assert sorted(made) == sorted(parts(small, first))
+    assert collect(small, tmp_path).provenance["machines"].endswith(" CPUs")
+    assert list((tmp_path / "jobs" / first / "videos" / "small").glob("*.mp4"))
 
     page = make_page(small, tmp_path).read_text()
     assert f"Not run yet: {second}." in page

@@ -21,7 +21,7 @@ CONFIG = "config.json"
 TIMINGS = "timings.json"
 """In a run folder: stage name -> seconds."""
 CLIPS = "videos"
-"""Sub-folder of a run: mp4 files, each with a caption in a .txt of the same name."""
+"""Sub-folder of a run: mp4 files, each with a caption in a .txt of the same name; a study's in a folder of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ def read_run(
         unseen=unseen,
         rl={name: lines for name, lines in curves.items() if any("rl/loss_rl" in line for line in lines)},
         sft={name: lines for name, lines in curves.items() if any("sft/loss" in line for line in lines)},
-        clips=tuple(clip(path) for path in sorted((folder / CLIPS).glob("*.mp4"))),
+        clips=tuple(clip(path) for path in sorted((folder / CLIPS).rglob("*.mp4"))),
         configuration=configuration,
         seconds=read_json(folder / TIMINGS),
     )

@@ -23,13 +23,18 @@ WORLDS = {"standin": "stand-in", "twin": "twin"}
 """Domain -> its name in a film."""
 
 
-def film_methods(folder: Path, config: RunConfig, *, methods: Mapping[str, str], compared: str = "rl") -> None:
-    """Write the films that are missing to ``folder/videos``; ``methods`` maps stage folders to names."""
+def film_methods(
+    folder: Path, config: RunConfig, *, methods: Mapping[str, str], compared: str = "rl", series: str = ""
+) -> None:
+    """Write the films that are missing to ``folder/videos``, or to a series of their own in it.
+
+    ``methods`` maps stage folders to names.
+    """
     outcomes = {stage: EvaluationResult.load(folder / evaluation_folder(stage, World()) / RESULT) for stage in methods}
     chosen = choose(outcomes, compared=compared)
     states = {s.name: s for s in task(config.task).fixed_states(config.num_states, seed=0, prefix=EVALUATION_PREFIX)}
     wanted = [states[name] for name in chosen]
-    paths = [folder / CLIPS / f"{state.name.replace('/', '-')}.mp4" for state in wanted]
+    paths = [folder / CLIPS / series / f"{state.name.replace('/', '-')}.mp4" for state in wanted]
     if all(path.exists() for path in paths):
         return
     films = film_all(folder, config, methods=methods, states=wanted)

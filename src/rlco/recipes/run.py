@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rlco.core.files import exclusive, require_writable, write_json
 from rlco.core.progress import clock, progress
@@ -24,6 +21,7 @@ from rlco.evals.report_data import CONFIG, EVALUATIONS, TIMINGS, read_json, read
 from rlco.recipes.config import RunConfig
 from rlco.recipes.films import film_methods
 from rlco.recipes.methods import METHODS, NO_REAL_TERM, RLCO, STANDIN, TWIN, Method, Run, World, evaluate, in_order
+from rlco.recipes.provenance import commit, noted, versions
 from rlco.recipes.references import require_kind
 
 T = TypeVar("T")
@@ -124,30 +122,15 @@ def claim_run(run: Run) -> None:
     write_json(path, {"config": now, "versions": versions(), "commit": commit()})
 
 
-def timed(run: Run, name: str, stage: Callable[[], T]) -> T:
-    """Run a stage; add the time it took to the run's timings."""
+def timed(run: Run, name: str, stage: Callable[[], T], *, part: str | None = None) -> T:
+    """Run a stage; add the time it took to the run's timings, and a line of what was done (``part`` of it)."""
     began = time.monotonic()
     try:
-        return stage()
+        with noted(run.folder, part or name):
+            return stage()
     finally:  # an interrupted stage took time too
         path = run.folder / TIMINGS
         before = read_json(path)
         seconds = float(before.get(name, 0.0)) + time.monotonic() - began
         write_json(path, {**before, name: round(seconds, 1)})
         print(f"{name}: {clock(seconds)}", file=sys.stderr)
-
-
-def versions() -> dict[str, str]:
-    """Return what the run was made with."""
-    packages = ("rlco", "torch", "mujoco", "numpy", "gymnasium")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree, or None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        found: Any = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return found.stdout.strip() or None

@@ -30,11 +30,14 @@ def study(name: str, *, budget: float = 1.0, policy: str | None = None) -> Study
     """
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
-    found = STUDIES[name]() if policy is None else replace(STUDIES[name](policy), name=f"{name}-{policy}")
+    found, command = STUDIES[name](), f"rlco study {name}"
+    if policy is not None:
+        found, command = replace(STUDIES[name](policy), name=f"{name}-{policy}"), f"{command} --policy {policy}"
     if budget == 1.0:
-        return found
+        return replace(found, command=command)
     return replace(
         found,
+        command=f"{command} --budget {budget:g}",
         figures=tuple(replace(figure, job=reduced(figure.job, budget)) for figure in found.figures),
         curves=tuple(replace(curve, job=reduced(curve.job, budget)) for curve in found.curves),
     )

@@ -37,6 +37,8 @@ class Study:
     title: str
     question: str
     figures: tuple[Measured, ...]
+    command: str = ""
+    """As it is typed."""
     curves: tuple[Learned, ...] = ()
     compared: str = "RL-Co"
     """The row whose difference to every other one is shown."""

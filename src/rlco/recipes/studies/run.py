@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
 from rlco.core.files import MANIFEST, exclusive, require_writable
 from rlco.core.progress import clock
 from rlco.evals.outcome import EvaluationResult
-from rlco.evals.report_data import CLIPS, TIMINGS, read_json
+from rlco.evals.report_data import CLIPS
 from rlco.evals.study import Curve, Entry, StudyData
 from rlco.evals.study_page import write_study
 from rlco.recipes.films import film_methods
 from rlco.recipes.methods import RLCO, Run, World, evaluate, evaluation_folder
+from rlco.recipes.provenance import read_made
 from rlco.recipes.references import policy_config
-from rlco.recipes.run import claim_run, commit, generate, record, timed
+from rlco.recipes.run import claim_run, generate, record, timed
 from rlco.recipes.stages import RESULT
 from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
@@ -39,8 +38,9 @@ def run_job(study: Study, name: str, root: Path) -> None:
         for method in study.methods(name):
             timed(run, method.stage, lambda method=method: method.train(run))
         for figure in study.figures_of(name):
-            timed(run, "eval", lambda figure=figure: evaluate(run, figure.method, figure.world))
-        timed(run, "videos", lambda: film_job(study, name, run))
+            part = evaluation_folder(figure.method.stage, figure.world)
+            timed(run, "eval", lambda figure=figure: evaluate(run, figure.method, figure.world), part=part)
+        timed(run, "videos", lambda: film_job(study, name, run), part=f"{CLIPS}/{study.name}")
 
 
 def run_of(study: Study, name: str, root: Path) -> Run:
@@ -52,7 +52,7 @@ def film_job(study: Study, name: str, run: Run) -> None:
     """Film what a job's methods do on the same starts, where there is Stage II among them to compare with."""
     methods = {f.method.stage: f.method.name for f in study.figures_of(name) if f.world == World()}
     if RLCO.stage in methods:
-        film_methods(run.folder, run.config, methods=methods)
+        film_methods(run.folder, run.config, methods=methods, series=study.name)
 
 
 def chosen(study: Study, only: str | None) -> tuple[str, ...]:
@@ -113,7 +113,8 @@ def collect(study: Study, root: Path) -> StudyData:
 
 def films(study: Study, root: Path) -> dict[str, str]:
     """Return the films of the study's jobs, seen from the page's folder -> their captions."""
-    found = [path for name in study.jobs() for path in sorted((root / "jobs" / name / CLIPS).glob("*.mp4"))]
+    folders = [root / "jobs" / name / CLIPS / study.name for name in study.jobs()]
+    found = [path for folder in folders for path in sorted(folder.glob("*.mp4"))]
     return {f"../{path.relative_to(root)}": path.with_suffix(".txt").read_text().strip() for path in found}
 
 
@@ -133,13 +134,19 @@ def curve(learned: Learned, root: Path) -> Curve:
 
 
 def provenance(study: Study, root: Path) -> dict[str, Any]:
-    """Return the command, the machine, the commits of the jobs and the time that they took."""
-    folders = [root / "jobs" / name for name in study.jobs()]
-    commits = sorted({str(read_json(f / "config.json").get("commit", "unknown"))[:12] for f in folders if f.exists()})
-    seconds = sum((sum(read_json(folder / TIMINGS).values()) for folder in folders), start=0.0)
+    """Return the commands, commits and machines that made what the page shows, and the time that it took."""
+    lines = [
+        line for name in study.jobs() for line in read_made(root / "jobs" / name) if line.stage in parts(study, name)
+    ]
     return {
-        "command": f"rlco study {study.name}",
-        "commits": ", ".join(commits) or commit(),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs",
-        "time of all jobs": clock(seconds),
+        "command": study.command,
+        "commits": ", ".join(sorted({line.commit for line in lines})),
+        "machines": "; ".join(sorted({line.machine for line in lines})),
+        "time of all jobs": clock(sum((line.seconds for line in lines), start=0.0)),
     }
+
+
+def parts(study: Study, name: str) -> set[str]:
+    """Return what of a job a study shows, its films left out."""
+    figures = {str(evaluation_folder(figure.method.stage, figure.world)) for figure in study.figures_of(name)}
+    return {"record", "generate"} | {method.stage for method in study.methods(name)} | figures
