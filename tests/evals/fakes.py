@@ -50,6 +50,7 @@ class FakeWorld:
     def __init__(self, task: str, *, num_envs: int, image_size: int, lose: str = "", **settings: object) -> None:
         assert settings.keys() == {"domain", "seed", "reality"}
         self.num_envs, self.image_size, self.lose = num_envs, image_size, lose
+        self.workers_lost = 0
         self.starts: list[InitialState | None] = [None] * num_envs
         self.moved = np.zeros((num_envs, 2))
         self.steps = np.zeros(num_envs, dtype=int)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +28,9 @@ from rlco.core.scene import Facts, InitialState
 from rlco.evals.outcome import Ending, EpisodeOutcome, EvaluationResult
 from rlco.tasks.contract import Stage
 from rlco.tasks.progress import Progress, is_moved
+
+_MOST_TRIES = 5
+"""Of an episode whose process dies: what kills so many may be the episode itself."""
 
 
 @runtime_checkable
@@ -74,6 +77,11 @@ class EvaluatedWorld(Protocol):
     """What an evaluation needs of a world; ``mask`` says which environments a reset concerns."""
 
     num_envs: int
+
+    @property
+    def workers_lost(self) -> int:
+        """Return how many processes died so far, and were replaced."""
+        ...
 
     @property
     def task(self) -> EvaluatedTask:
@@ -208,6 +216,8 @@ class Suite:
         self.running: dict[int, Running] = {}
         """Environment -> its episode."""
         self.outcomes: list[EpisodeOutcome] = []
+        self.workers_lost = world.workers_lost
+        self.tries: Counter[tuple[str, int]] = Counter()
 
     def run(self, reporter: Reporter) -> list[EpisodeOutcome]:
         """Run to the last episode."""
@@ -216,8 +226,8 @@ class Suite:
             actions = self.act(observation)
             observation, _, terminated, truncated, info = self.world.step_chunk(actions)
             ended = self.note(info, over=np.any(terminated | truncated, axis=1))
+            observation = self.start_idle(observation)
             if ended:
-                observation = self.start_idle(observation)
                 solved = sum(o.success for o in self.outcomes)
                 reporter.advance(ended, note=f"success {solved / len(self.outcomes):.2f}")
         return self.outcomes
@@ -250,12 +260,20 @@ class Suite:
         return actions
 
     def note(self, info: Mapping[str, Any], *, over: Bool[ndarray, " E"]) -> int:
-        """Follow the running episodes; file those that ended and return how many did."""
+        """Follow the running episodes; file those that ended and return how many did.
+
+        An episode that was lost with its process is run again: its draws are its own, so that it is the same one.
+        """
         facts = self.world.facts()
         progress = self.world.task.progress(facts)
-        before = len(self.outcomes)
+        before, died = len(self.outcomes), self.world.workers_lost > self.workers_lost
+        self.workers_lost = self.world.workers_lost
         for e, episode in list(self.running.items()):
             lost = bool(info["lost"][e])
+            if lost and died and self.is_tried_again(episode):
+                self.jobs.appendleft((episode.state, episode.repeat))
+                del self.running[e]
+                continue
             episode.steps += int(info["valid"][e].sum())
             if not lost:
                 episode.follow(facts, e, Progress(int(progress[e])))
@@ -266,6 +284,12 @@ class Suite:
                 self.outcomes.append(outcome_of(episode, reason))
                 del self.running[e]
         return len(self.outcomes) - before
+
+    def is_tried_again(self, episode: Running) -> bool:
+        """Count one more try of an episode; return whether it is not its last."""
+        key = episode.state.name, episode.repeat
+        self.tries[key] += 1
+        return self.tries[key] < _MOST_TRIES
 
 
 def chunk_of(
