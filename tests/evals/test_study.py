@@ -1,0 +1,83 @@
+"""How a study compares: which cells, over which states, with which p. Worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlco.evals.study import AVERAGE, Entry, Place, StudyData, bootstrap_difference, holm
+from tests.evals.samples import RATES, result
+
+
+def place(row: str, column: str = "push", table: str = "nano") -> Place:
+    return Place(table=table, row=row, column=column)
+
+
+def entry(row: str, *, part: str = "one", column: str = "push", domain: str = "standin", **more: int) -> Entry:
+    made = result(row, RATES[row], domain=domain, **more)
+    return Entry(place=place(row, column), part=part, seed=0, result=made)
+
+
+def data(*entries: Entry) -> StudyData:
+    return StudyData(name="x", title="X", question="Which?", compared="RL-Co", entries=entries, average=True)
+
+
+def test_the_smallest_p_is_multiplied_by_their_number_and_none_falls_below_a_smaller_one() -> None:
+    # sorted: .01 x 3 = .03; .03 x 2 = .06; .04 x 1, but not below .06
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_a_bootstrap_over_states_has_the_normal_interval_of_their_mean() -> None:
+    first = {f"{i:03d}": (True, i < 200) for i in range(400)}  # 1 in half of the states, 1/2 in the others
+    second = dict.fromkeys(first, (False, False))
+    found = bootstrap_difference(first, second, seed=0)
+    assert found.value == pytest.approx(0.75)
+    half = 1.96 * 0.25 / np.sqrt(400)  # the states' standard deviation is 1/4
+    assert (found.low, found.high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.003)
+    assert bootstrap_difference(first, second, seed=0) == found
+
+
+def test_states_that_all_differ_alike_leave_no_doubt_and_one_state_leaves_all() -> None:
+    alike = bootstrap_difference({"a": (True,), "b": (True,)}, {"a": (False,), "b": (False,)}, seed=0)
+    assert (alike.low, alike.value, alike.high) == (1.0, 1.0, 1.0)
+    alone = bootstrap_difference({"a": (True,), "b": (True,)}, {"a": (False,)}, seed=0)
+    assert (alone.low, alone.value, alone.high) == (-1.0, 1.0, 1.0)
+
+
+def test_a_states_repeats_stay_together() -> None:
+    # the same episodes, once as two repeats of 50 states that agree, once as 100 states: half as many say half as much
+    pairs = {f"{i}": (i % 2 == 0,) * 2 for i in range(50)}
+    single = {f"{i}": (i % 2 == 0,) for i in range(100)}
+    wide, narrow = (
+        bootstrap_difference(one, {name: (False,) * len(wins) for name, wins in one.items()}, seed=0)
+        for one in (pairs, single)
+    )
+    assert (wide.high - wide.low) / (narrow.high - narrow.low) == pytest.approx(np.sqrt(2), rel=0.06)
+
+
+def test_every_other_row_of_a_column_is_compared_and_the_twin_is_not() -> None:
+    entries = [entry(row, column=column) for row in RATES for column in ("push", "open")]
+    found = data(*entries, *(entry(row, column="twin", domain="twin") for row in RATES)).comparisons()
+    others = [row for row in RATES if row != "RL-Co"]
+    assert [c.place for c in found if c.place.column != AVERAGE] == [
+        place(row, column) for column in ("push", "open") for row in others
+    ]
+    adjusted = holm([c.paired.sign_test_p for c in found])
+    assert [c.p_holm for c in found] == adjusted
+    assert all(c.bootstrap.value == pytest.approx(c.paired.difference.value) for c in found)
+    assert all(c.bootstrap.low > 0.1 for c in found if c.place.row == "real-only SFT")
+
+
+def test_a_cell_is_complete_where_it_has_the_parts_of_the_compared_row() -> None:
+    both = [entry("RL-Co", part=part) for part in ("one", "two")]
+    found = data(*both, entry("SFT co-training", part="one"))
+    assert found.is_complete(place("RL-Co"))
+    assert not found.is_complete(place("SFT co-training"))
+    assert replace(found, entries=(*found.entries, entry("SFT co-training", part="two"))).is_complete(
+        place("SFT co-training")
+    )
