@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rlco.evals.study import AVERAGE, Entry, Place, StudyData, bootstrap_difference, holm
+from rlco.evals.study import AVERAGE, Contrast, Entry, Place, StudyData, bootstrap_difference, holm
+from rlco.evals.study_page import write_study
 from tests.evals.samples import RATES, result
 
 
@@ -81,3 +83,40 @@ def test_a_cell_is_complete_where_it_has_the_parts_of_the_compared_row() -> None
     assert replace(found, entries=(*found.entries, entry("SFT co-training", part="two"))).is_complete(
         place("SFT co-training")
     )
+
+
+def test_cells_of_different_columns_are_compared_within_their_draws(tmp_path: Path) -> None:
+    few = [replace(entry("RL-Co", part=f"20 of {draw}", column="20"), draw=draw) for draw in ("a", "b")]
+    many = [replace(entry("real-only SFT", part=f"200 of {draw}", column="200"), draw=draw) for draw in ("b", "c")]
+    contrast = Contrast(ours=place("RL-Co", "20"), other=place("real-only SFT", "200"))
+    nothing = Contrast(ours=place("RL-Co", "20"), other=place("RL-Co", "500"))
+    found = replace(data(*few, *many), average=False, contrasts=(contrast, nothing))
+    ((told, comparison),) = found.contrasted()
+    assert told == contrast
+    assert comparison.paired.num_states == 150  # those of draw b alone: a and c have no partner
+    one = data(entry("RL-Co"), entry("real-only SFT")).comparisons()[0]
+    assert comparison.bootstrap == one.bootstrap
+    assert found.comparisons() == ()
+    page = write_study(found, tmp_path)
+    assert "Differences across columns stand below (1)." in page.read_text()
+    text = (tmp_path / "x.md").read_text()
+    assert "| nano: RL-Co, 20 | nano: real-only SFT, 200 | +66.0" in text
+
+
+def test_all_p_of_a_page_are_adjusted_together() -> None:
+    contrast = Contrast(ours=place("RL-Co"), other=place("SFT co-training", "open"))
+    entries = [entry(row, column=column) for row in ("RL-Co", "SFT co-training") for column in ("push", "open")]
+    found = replace(data(*entries), average=False, contrasts=(contrast,))
+    p = [c.paired.sign_test_p for c in (*found.comparisons(), *(c for _, c in found.contrasted()))]
+    assert [c.p_holm for c in (*found.comparisons(), *(c for _, c in found.contrasted()))] == holm(p)
+    assert len(p) == 3
+
+
+def test_a_table_without_the_compared_row_is_complete_where_it_has_all_of_its_parts() -> None:
+    found = data(
+        entry("SFT co-training", column="0.1"),
+        entry("SFT co-training", column="0.5"),
+        entry("SFT co-training", column="0.5", part="two"),
+    )
+    assert found.is_complete(place("SFT co-training", "0.5"))
+    assert not found.is_complete(place("SFT co-training", "0.1"))

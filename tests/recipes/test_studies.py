@@ -61,6 +61,15 @@ def test_no_two_methods_of_a_job_have_one_name_whichever_study_trains_them() -> 
     assert len(names) > 100
 
 
+@pytest.mark.parametrize(("name", "count"), [("fig4", 12), ("fig7", 2)])
+def test_what_stands_in_different_columns_is_compared_where_the_question_is_there(name: str, count: int) -> None:
+    found = study(name)
+    places = {figure.place for figure in found.figures}
+    assert len(found.contrasts) == len(set(found.contrasts)) == count
+    assert all({contrast.ours, contrast.other} <= places for contrast in found.contrasts)
+    assert all(contrast.ours.column != contrast.other.column for contrast in found.contrasts)
+
+
 def test_every_figure_is_measured_on_300_states_four_times_and_tables_have_three_draws() -> None:
     for name in ALL:
         assert all((f.job.num_states, f.job.repeats, f.job.twin_repeats) == (300, 4, 1) for f in study(name).figures)

@@ -41,6 +41,8 @@ class Entry:
     seed: int
     """Of training."""
     result: EvaluationResult
+    draw: str = ""
+    """Which stand-in and which seed: across columns, cells are compared within the same draws."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +70,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """Two cells that are compared though they stand in different columns."""
+
+    ours: Place
+    other: Place
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyData:
     """Everything on a study's page."""
 
@@ -77,6 +87,8 @@ class StudyData:
     compared: str
     """The row whose difference to every other one is shown."""
     entries: tuple[Entry, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    """Of cells in different columns."""
     curves: tuple[Curve, ...] = ()
     missing: tuple[str, ...] = ()
     """Parts that were not run yet."""
@@ -109,19 +121,31 @@ class StudyData:
         return merged(found) if found else None
 
     def is_complete(self, place: Place) -> bool:
-        """Return whether the cell has every part that another row of its column has."""
+        """Return whether the cell has every part that the compared row of its column has; without one, its table."""
         parts = {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, place)}
-        wanted = Place(table=place.table, row=self.compared, column=place.column)
-        return parts == {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, wanted)}
+        compared = Place(table=place.table, row=self.compared, column=place.column)
+        wanted = {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, compared)}
+        if self.compared not in self.rows(place.table):
+            wanted = {(place.column, e.part) for e in self.entries if e.place.table == place.table}
+        return parts == wanted
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """Return the compared row against every other row, column by column, with p adjusted for their number.
 
-        Outside of the twin: what it wins there is no answer.
+        Outside of the twin: what it wins there is no answer. The number is that of the whole page, contrasts included.
         """
-        found = tuple(self._comparisons())
-        adjusted = holm([c.paired.sign_test_p for c in found])
-        return tuple(replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True))
+        return self._adjusted()[0]
+
+    def contrasted(self) -> tuple[tuple[Contrast, Comparison], ...]:
+        """Return the contrasts both of whose cells have episodes, with p adjusted for the number of the whole page."""
+        found = tuple(contrast for contrast, _ in self._contrasted())
+        return tuple(zip(found, self._adjusted()[1], strict=True))
+
+    def _adjusted(self) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...]]:
+        within, across = list(self._comparisons()), [comparison for _, comparison in self._contrasted()]
+        p = holm([c.paired.sign_test_p for c in (*within, *across)])
+        found = tuple(replace(c, p_holm=one) for c, one in zip((*within, *across), p, strict=True))
+        return found[: len(within)], found[len(within) :]
 
     def _comparisons(self) -> Iterator[Comparison]:
         for table in self.tables():
@@ -132,15 +156,29 @@ class StudyData:
                     other = self.cell(place)
                     if row == self.compared or ours is None or other is None or ours.domain == "twin":
                         continue
-                    pair = ours.successes(), other.successes()
-                    yield Comparison(
-                        place=place, paired=paired_difference(*pair), bootstrap=bootstrap_difference(*pair, seed=0)
-                    )
+                    yield _compared(place, ours.successes(), other.successes())
+
+    def _contrasted(self) -> Iterator[tuple[Contrast, Comparison]]:
+        for contrast in self.contrasts:
+            ours, other = (self._draws(place) for place in (contrast.ours, contrast.other))
+            if ours and other:
+                pair = merged(ours).successes(), merged(other).successes()
+                yield contrast, _compared(contrast.other, *pair)
+
+    def _draws(self, place: Place) -> dict[str, EvaluationResult]:
+        """Return a cell's evaluations by the draw that they belong to."""
+        return {e.draw: e.result for e in self.entries if e.place == place}
 
     @staticmethod
     def _is_in(found: Place, wanted: Place) -> bool:
         is_column = wanted.column in (AVERAGE, found.column)
         return found.table == wanted.table and found.row == wanted.row and is_column
+
+
+def _compared(place: Place, ours: Successes, other: Successes) -> Comparison:
+    return Comparison(
+        place=place, paired=paired_difference(ours, other), bootstrap=bootstrap_difference(ours, other, seed=0)
+    )
 
 
 def bootstrap_difference(first: Successes, second: Successes, *, seed: int) -> Interval:
@@ -186,6 +224,10 @@ def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, 
         "comparisons": [
             {**asdict(c.place), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
             for c in comparisons
+        ],
+        "contrasts": [
+            {**asdict(contrast), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
+            for contrast, c in data.contrasted()
         ],
         "curves": [asdict(curve) for curve in data.curves],
     }

@@ -20,7 +20,7 @@ HOW = (
     "repeats stay together), p an exact two-sided sign test over states, adjusted for all comparisons on this page "
     "(Holm). Intervals are over initial states, not over training seeds: every seed and reality stands below."
 )
-PARTS = "Every seed and reality"
+PARTS, ACROSS = "Every seed and reality", "Across columns"
 
 
 def write_study(data: StudyData, folder: Path) -> Path:
@@ -102,11 +102,25 @@ def parts_table(data: StudyData) -> Cells:
     return rows
 
 
+def contrasts_table(data: StudyData) -> Cells:
+    """Return a header and a row for each contrast: which cell minus which, interval, adjusted p."""
+    rows = [
+        [_called(contrast.ours), _called(contrast.other), _difference(comparison)]
+        for contrast, comparison in data.contrasted()
+    ]
+    return [["", "minus", "difference"], *rows]
+
+
+def _called(place: Place) -> str:
+    return f"{place.table}: {place.row}, {place.column}"
+
+
 def headline(data: StudyData, comparisons: Sequence[Comparison]) -> str:
     """Return the smallest difference of the compared row, in one sentence."""
     found = [c for c in comparisons if c.place.column != AVERAGE]
     if not found:
-        return "Nothing to compare yet."
+        across = len(data.contrasted())
+        return f"Differences across columns stand below ({across})." if across else "Nothing to compare yet."
     better = sum(c.bootstrap.low > 0 for c in found)
     worse = sum(c.bootstrap.high < 0 for c in found)
     return (
@@ -122,6 +136,8 @@ def markdown(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[
     for table in data.tables():
         parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, found))]
     parts += [f"![{name}]({data.name}-{name}.svg)" for name in figures]
+    if data.contrasted():
+        parts += [f"## {ACROSS}", _pipes(contrasts_table(data))]
     parts += [HOW, f"## {PARTS}", _pipes(parts_table(data))]
     if data.films:
         parts += ["## Films", "\n".join(f"- [{caption}]({path})" for path, caption in data.films.items())]
@@ -138,6 +154,7 @@ def html(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comp
         *(f"<p>{escape(remark)}</p>" for remark in _remarks(data)),
         *(section("", figure(svg, name)) or "" for name, svg in figures.items()),
         *tables,
+        section(ACROSS, _rows(contrasts_table(data))) if data.contrasted() else "",
         f"<p class=caption>{HOW}</p>",
         section(PARTS, _rows(parts_table(data))),
         section("Films", _films(data)),

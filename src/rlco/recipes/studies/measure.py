@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rlco.evals.study import Place
+from rlco.evals.study import Contrast, Place
 from rlco.recipes.config import RunConfig
 from rlco.recipes.methods import Method, Reinforced, World, in_order
 
@@ -42,6 +42,8 @@ class Study:
     curves: tuple[Learned, ...] = ()
     compared: str = "RL-Co"
     """The row whose difference to every other one is shown."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Cells of different columns that answer the question."""
     paper: Mapping[Place, float] = field(default_factory=dict)
     """The paper's own figures, on a robot [%]."""
     average: bool = False

@@ -90,6 +90,7 @@ def collect(study: Study, root: Path) -> StudyData:
             place=figure.place,
             part=job_name(figure.job),
             seed=figure.job.seed,
+            draw=f"reality {figure.job.reality}, seed {figure.job.seed}",
             result=EvaluationResult.load(folder / RESULT),
         )
         for figure, folder in found
@@ -101,6 +102,7 @@ def collect(study: Study, root: Path) -> StudyData:
         question=study.question,
         compared=study.compared,
         entries=entries,
+        contrasts=study.contrasts,
         curves=tuple(curve(learned, root) for learned in study.curves),
         missing=tuple(name for name in study.jobs() if not is_finished(study, name, root)),
         average=study.average,
