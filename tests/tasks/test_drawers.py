@@ -45,7 +45,7 @@ def test_opening_is_rewarded_as_in_the_paper_by_hand() -> None:
     # the handle: (0.5, 0.1, 0) + turn(15 deg) (-0.03, 0, 0.06)
     handle = (0.5 - 0.03 * np.cos(np.pi / 12), 0.1 - 0.03 * np.sin(np.pi / 12), 0.06)
     near = facts(0.0, tcp=(handle[0], handle[1] + 0.06, handle[2] + 0.08))  # 6-8-10: 10 cm away
-    assert OPENING.cabinet.handle_m == pytest.approx((-0.030, 0.0, 0.060))
+    assert OPENING.cabinet.handle_m == (-0.030, 0.0, 0.060)
     reach = 1 - np.tanh(5 * 0.10)  # 0.5379
     assert OPENING.dense_reward(near, NO, before=near)[0] == pytest.approx(reach / 5)  # 0.1076
     # 3 cm open: the reach is 1 wherever the hand is, and 2 x 0.25 comes on top
