@@ -91,12 +91,11 @@ def test_cells_of_different_columns_are_compared_within_their_draws(tmp_path: Pa
     contrast = Contrast(ours=place("RL-Co", "20"), other=place("real-only SFT", "200"))
     nothing = Contrast(ours=place("RL-Co", "20"), other=place("RL-Co", "500"))
     found = replace(data(*few, *many), average=False, contrasts=(contrast, nothing))
-    ((told, comparison),) = found.contrasted()
-    assert told == contrast
+    (comparison,) = found.comparisons()
+    assert (comparison.ours, comparison.place, comparison.is_across) == (contrast.ours, contrast.other, True)
     assert comparison.paired.num_states == 150  # those of draw b alone: a and c have no partner
     one = data(entry("RL-Co"), entry("real-only SFT")).comparisons()[0]
     assert comparison.bootstrap == one.bootstrap
-    assert found.comparisons() == ()
     page = write_study(found, tmp_path)
     assert "Differences across columns stand below (1)." in page.read_text()
     text = (tmp_path / "x.md").read_text()
@@ -107,9 +106,9 @@ def test_all_p_of_a_page_are_adjusted_together() -> None:
     contrast = Contrast(ours=place("RL-Co"), other=place("SFT co-training", "open"))
     entries = [entry(row, column=column) for row in ("RL-Co", "SFT co-training") for column in ("push", "open")]
     found = replace(data(*entries), average=False, contrasts=(contrast,))
-    p = [c.paired.sign_test_p for c in (*found.comparisons(), *(c for _, c in found.contrasted()))]
-    assert [c.p_holm for c in (*found.comparisons(), *(c for _, c in found.contrasted()))] == holm(p)
-    assert len(p) == 3
+    comparisons = found.comparisons()
+    assert [c.is_across for c in comparisons] == [False, False, True]
+    assert [c.p_holm for c in comparisons] == holm([c.paired.sign_test_p for c in comparisons])
 
 
 def test_a_table_without_the_compared_row_is_complete_where_it_has_all_of_its_parts() -> None:

@@ -59,14 +59,20 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One row against the compared row in a column."""
+    """One cell against another."""
 
+    ours: Place
     place: Place
-    """Of the other row."""
+    """Of the other one."""
     paired: PairedDifference
     bootstrap: Interval
     p_holm: float = 1.0
     """The sign test's p, adjusted for all comparisons of the study (Holm)."""
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the two stand in different columns."""
+        return self.ours.column != self.place.column
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,40 +136,33 @@ class StudyData:
         return parts == wanted
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Return the compared row against every other row, column by column, with p adjusted for their number.
+        """Return the compared row against every other row, column by column, and then the contrasts.
 
-        Outside of the twin: what it wins there is no answer. The number is that of the whole page, contrasts included.
+        P is adjusted for the number of them all. In the twin nothing is compared: what is won there is no answer.
         """
-        return self._adjusted()[0]
+        found = [*self._within(), *self._across()]
+        adjusted = holm([c.paired.sign_test_p for c in found])
+        return tuple(replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True))
 
-    def contrasted(self) -> tuple[tuple[Contrast, Comparison], ...]:
-        """Return the contrasts both of whose cells have episodes, with p adjusted for the number of the whole page."""
-        found = tuple(contrast for contrast, _ in self._contrasted())
-        return tuple(zip(found, self._adjusted()[1], strict=True))
-
-    def _adjusted(self) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...]]:
-        within, across = list(self._comparisons()), [comparison for _, comparison in self._contrasted()]
-        p = holm([c.paired.sign_test_p for c in (*within, *across)])
-        found = tuple(replace(c, p_holm=one) for c, one in zip((*within, *across), p, strict=True))
-        return found[: len(within)], found[len(within) :]
-
-    def _comparisons(self) -> Iterator[Comparison]:
+    def _within(self) -> Iterator[Comparison]:
         for table in self.tables():
             for column in self.columns(table):
-                ours = self.cell(Place(table=table, row=self.compared, column=column))
+                ours = Place(table=table, row=self.compared, column=column)
+                mine = self.cell(ours)
+                if mine is None or mine.domain == "twin":
+                    continue
                 for row in self.rows(table):
                     place = Place(table=table, row=row, column=column)
                     other = self.cell(place)
-                    if row == self.compared or ours is None or other is None or ours.domain == "twin":
-                        continue
-                    yield _compared(place, ours.successes(), other.successes())
+                    if row != self.compared and other is not None:
+                        yield _compared(ours, place, mine.successes(), other.successes())
 
-    def _contrasted(self) -> Iterator[tuple[Contrast, Comparison]]:
+    def _across(self) -> Iterator[Comparison]:
         for contrast in self.contrasts:
             ours, other = (self._draws(place) for place in (contrast.ours, contrast.other))
             if ours and other:
                 pair = merged(ours).successes(), merged(other).successes()
-                yield contrast, _compared(contrast.other, *pair)
+                yield _compared(contrast.ours, contrast.other, *pair)
 
     def _draws(self, place: Place) -> dict[str, EvaluationResult]:
         """Return a cell's evaluations by the draw that they belong to."""
@@ -175,10 +174,9 @@ class StudyData:
         return found.table == wanted.table and found.row == wanted.row and is_column
 
 
-def _compared(place: Place, ours: Successes, other: Successes) -> Comparison:
-    return Comparison(
-        place=place, paired=paired_difference(ours, other), bootstrap=bootstrap_difference(ours, other, seed=0)
-    )
+def _compared(ours: Place, place: Place, mine: Successes, other: Successes) -> Comparison:
+    paired, bootstrap = paired_difference(mine, other), bootstrap_difference(mine, other, seed=0)
+    return Comparison(ours=ours, place=place, paired=paired, bootstrap=bootstrap)
 
 
 def bootstrap_difference(first: Successes, second: Successes, *, seed: int) -> Interval:
@@ -221,16 +219,17 @@ def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, 
             for place in places(data)
             if (cell := data.cell(place)) is not None
         ],
-        "comparisons": [
-            {**asdict(c.place), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
-            for c in comparisons
-        ],
+        "comparisons": [{**asdict(c.place), **_difference(c)} for c in comparisons if not c.is_across],
         "contrasts": [
-            {**asdict(contrast), **figures(c.paired), "bootstrap": figures(c.bootstrap), "p_holm": c.p_holm}
-            for contrast, c in data.contrasted()
+            {"ours": asdict(c.ours), "other": asdict(c.place), **_difference(c)} for c in comparisons if c.is_across
         ],
         "curves": [asdict(curve) for curve in data.curves],
     }
+
+
+def _difference(comparison: Comparison) -> dict[str, Any]:
+    bootstrap = figures(comparison.bootstrap)
+    return {**figures(comparison.paired), "bootstrap": bootstrap, "p_holm": comparison.p_holm}
 
 
 def places(data: StudyData) -> list[Place]:

@@ -102,12 +102,9 @@ def parts_table(data: StudyData) -> Cells:
     return rows
 
 
-def contrasts_table(data: StudyData) -> Cells:
-    """Return a header and a row for each contrast: which cell minus which, interval, adjusted p."""
-    rows = [
-        [_called(contrast.ours), _called(contrast.other), _difference(comparison)]
-        for contrast, comparison in data.contrasted()
-    ]
+def contrasts_table(comparisons: Sequence[Comparison]) -> Cells:
+    """Return a header and a row for each comparison across columns: which cell minus which, interval, adjusted p."""
+    rows = [[_called(c.ours), _called(c.place), _difference(c)] for c in comparisons if c.is_across]
     return [["", "minus", "difference"], *rows]
 
 
@@ -117,9 +114,9 @@ def _called(place: Place) -> str:
 
 def headline(data: StudyData, comparisons: Sequence[Comparison]) -> str:
     """Return the smallest difference of the compared row, in one sentence."""
-    found = [c for c in comparisons if c.place.column != AVERAGE]
+    across = sum(c.is_across for c in comparisons)
+    found = [c for c in comparisons if not c.is_across and c.place.column != AVERAGE]
     if not found:
-        across = len(data.contrasted())
         return f"Differences across columns stand below ({across})." if across else "Nothing to compare yet."
     better = sum(c.bootstrap.low > 0 for c in found)
     worse = sum(c.bootstrap.high < 0 for c in found)
@@ -131,13 +128,13 @@ def headline(data: StudyData, comparisons: Sequence[Comparison]) -> str:
 
 def markdown(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comparison]) -> str:
     """Return the page as Markdown; figures are files beside it."""
-    found = {c.place: c for c in comparisons}
+    found = {c.place: c for c in comparisons if not c.is_across}
     parts = [f"# {data.title}", data.question, f"**{headline(data, comparisons)}**", *_remarks(data)]
     for table in data.tables():
         parts += [f"## {table}", *(_pipes(cells) for cells in cells_of(data, table, found))]
     parts += [f"![{name}]({data.name}-{name}.svg)" for name in figures]
-    if data.contrasted():
-        parts += [f"## {ACROSS}", _pipes(contrasts_table(data))]
+    if len(contrasts := contrasts_table(comparisons)) > 1:
+        parts += [f"## {ACROSS}", _pipes(contrasts)]
     parts += [HOW, f"## {PARTS}", _pipes(parts_table(data))]
     if data.films:
         parts += ["## Films", "\n".join(f"- [{caption}]({path})" for path, caption in data.films.items())]
@@ -146,7 +143,8 @@ def markdown(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[
 
 def html(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comparison]) -> str:
     """Return the page as HTML."""
-    found = {c.place: c for c in comparisons}
+    found = {c.place: c for c in comparisons if not c.is_across}
+    contrasts = contrasts_table(comparisons)
     tables = [section(escape(t), "".join(_rows(cells) for cells in cells_of(data, t, found))) for t in data.tables()]
     body = (
         f"<h1>{escape(data.title)}</h1><p>{escape(data.question)}</p>",
@@ -154,7 +152,7 @@ def html(data: StudyData, figures: Mapping[str, str], comparisons: Sequence[Comp
         *(f"<p>{escape(remark)}</p>" for remark in _remarks(data)),
         *(section("", figure(svg, name)) or "" for name, svg in figures.items()),
         *tables,
-        section(ACROSS, _rows(contrasts_table(data))) if data.contrasted() else "",
+        section(ACROSS, _rows(contrasts)) if len(contrasts) > 1 else "",
         f"<p class=caption>{HOW}</p>",
         section(PARTS, _rows(parts_table(data))),
         section("Films", _films(data)),
