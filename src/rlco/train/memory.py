@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -103,13 +103,13 @@ class LiveBytes(TorchDispatchMode):
         if key in self._seen:
             return
 
-        def gone(_: object) -> None:
-            del self._seen[key]
-            self.now -= size
-
-        self._seen[key] = weakref.ref(storage, gone)
+        self._seen[key] = weakref.ref(storage, partial(self._gone, key, size))
         self.now += size
         self.most = max(self.most, self.now)
+
+    def _gone(self, key: int, size: int, _: object) -> None:
+        del self._seen[key]
+        self.now -= size
 
 
 def fused_attention(
