@@ -150,7 +150,7 @@ def test_the_drawers_pose_is_its_sliding_parts_and_its_cabinet_stays() -> None:
     simulation.close()
 
 
-@pytest.mark.parametrize("height_m", [0.015, 0.028])
+@pytest.mark.parametrize("height_m", [0.0, 0.015, 0.028])
 @pytest.mark.parametrize(("aside_m", "closes"), [(0.0, True), (-0.06, False), (0.06, False)])
 def test_fingers_close_the_drawer_and_a_hand_beside_it_does_not(
     *, aside_m: float, height_m: float, closes: bool
