@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlco.cli import main
+from rlco.core.files import FullDiskError
 from rlco.evals.study import Place
 from rlco.recipes.budgets import debug, reduced
 from rlco.recipes.methods import (
@@ -26,7 +27,7 @@ from rlco.recipes.provenance import read_made
 from rlco.recipes.studies import STUDIES, study
 from rlco.recipes.studies.definitions import DRAWS, SIM_ONLY, job
 from rlco.recipes.studies.measure import Learned, Measured, Study, job_name
-from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, parts, run_job
+from rlco.recipes.studies.run import chosen, collect, is_finished, make_page, parts, run_job, run_jobs
 
 ALL = sorted(STUDIES)
 
@@ -177,3 +178,30 @@ def test_a_study_runs_resumes_and_shows_what_is_finished(tmp_path: Path) -> None
     assert curve.steps == tuple(float(i * rl.num_envs * rl.decisions * 4) for i in (1, 2))[: len(curve.steps)]
     assert (tmp_path / "small" / "small.md").read_text().startswith("# Small\n")
     assert (tmp_path / "small" / "small-push.svg").read_text().startswith("<?xml")
+
+
+def test_a_job_that_fails_does_not_stop_the_others_and_a_full_disk_stops_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, begun = study("fig7"), list[str]()
+    first, second, third = names = tuple(found.jobs())[:3]
+    error: Exception = ValueError("that folder is another run's")
+
+    def run(_: Study, name: str, __: Path) -> None:
+        begun.append(name)
+        if name == second:
+            raise error
+
+    monkeypatch.setattr("rlco.recipes.studies.run.run_job", run)
+    assert run_jobs(found, tmp_path, names=names) == [second]
+    assert begun == [first, second, third]
+    said = capsys.readouterr().err
+    assert "that folder is another run's" in said
+    assert f"{second}: failed" in said
+    with pytest.raises(ValueError, match="another run's"):
+        run_jobs(found, tmp_path, names=(second,))
+    begun.clear()
+    error = FullDiskError("no room")
+    with pytest.raises(FullDiskError):
+        run_jobs(found, tmp_path, names=names)
+    assert begun == [first, second]

@@ -47,15 +47,16 @@ class Study:
                 print(f"{'finished' if is_finished(found, name, root) else 'to do':<9} {name}")
             return 0
         failed: list[str] = []
-        if not self.page:
-            if self.parallel == 1:
-                run_jobs(found, root, names=names)
-            else:
-                commands = {name: self._command(name, root) for name in names}
-                failed = run_beside(
-                    commands, root, parallel=self.parallel, is_done=lambda name: is_finished(found, name, root)
-                )
+        if not self.page and self.parallel == 1:
+            failed = run_jobs(found, root, names=names)
+        elif not self.page:
+            commands = {name: self._command(name, root) for name in names}
+            failed = run_beside(
+                commands, root, parallel=self.parallel, is_done=lambda name: is_finished(found, name, root)
+            )
         print(f"Page: {make_page(found, root)}")
+        if failed:
+            print(f"Failed: {', '.join(failed)}", file=sys.stderr)
         return 1 if failed else 0
 
     def _command(self, name: str, root: Path) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from rlco.core.files import MANIFEST, exclusive, require_writable
+from rlco.core.files import MANIFEST, FullDiskError, exclusive, require_writable
 from rlco.core.progress import clock
 from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import CLIPS
@@ -21,10 +23,25 @@ from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
 
 
-def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> None:
-    """Run some of a study's jobs one after the other; what is finished is kept, whichever study finished it."""
+def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> list[str]:
+    """Run some of a study's jobs one after the other; what is finished is kept, whichever study finished it.
+
+    One that fails does not stop the others: its error is printed, and its name returned. Raises what the only job
+    raised, and ``FullDiskError``, which would meet every other one.
+    """
+    failed = []
     for name in names:
-        run_job(study, name, root)
+        try:
+            run_job(study, name, root)
+        except FullDiskError:
+            raise
+        except Exception:
+            if len(names) == 1:
+                raise
+            traceback.print_exc()
+            print(f"{name}: failed", file=sys.stderr)
+            failed.append(name)
+    return failed
 
 
 def run_job(study: Study, name: str, root: Path) -> None:
