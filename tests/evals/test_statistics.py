@@ -141,6 +141,36 @@ def test_sign_test_by_hand() -> None:
     assert sign_test(3, 3) == 1.0
 
 
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_repeats_of_a_state_that_always_agree_say_nothing_new(repeats: int) -> None:
+    alike = success_rate({f"{i}": [i < 30] * repeats for i in range(100)})
+    once = wilson(30, 100)
+    assert (alike.value, alike.low, alike.high) == pytest.approx((0.3, once.low, once.high))
+
+
+def test_states_that_differ_by_chance_alone_count_every_episode() -> None:
+    # as many states with 0, 1 and 2 successes as coins have
+    coins = [[False, False]] * 25 + [[True, False]] * 50 + [[True, True]] * 25
+    rate = success_rate({f"{i}": wins for i, wins in enumerate(coins)})
+    assert rate == wilson(100, 200)
+
+
+def test_where_everything_succeeds_a_state_counts_once() -> None:
+    assert success_rate({"a": [True] * 4, "b": [True] * 4}) == wilson(2, 2)
+    assert success_rate({"a": [False] * 4, "b": [False] * 4}) == wilson(0, 2)
+
+
+def test_the_interval_of_repeated_states_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(500):
+        ease = rng.beta(1.2, 0.8, size=150)  # mean .6; states differ widely
+        wins = rng.uniform(size=(150, 4)) < ease[:, None]
+        rate = success_rate({f"{i}": row.tolist() for i, row in enumerate(wins)})
+        covered.append(rate.low <= 0.6 <= rate.high)
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
 def test_success_rate_counts_episodes() -> None:
     rate = success_rate({"a": [True, False], "b": [True, True], "lost": []})
     assert rate == wilson(3, 4)

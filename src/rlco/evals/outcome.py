@@ -142,7 +142,7 @@ class EvaluationResult:
         return {o.state: o.start_m for o in self.outcomes if o.start_m is not None}
 
     def rate(self, keep: Callable[[EpisodeOutcome], bool] = lambda _: True) -> Interval:
-        """Return the success rate over finished episodes, with its Wilson interval."""
+        """Return the success rate over finished episodes, with its Wilson interval (``success_rate``)."""
         return success_rate(self.successes(keep))
 
     def save(self, path: Path) -> None:

@@ -27,8 +27,8 @@ STANDIN_NOTE = (
     "once and hidden from training. What holds on the stand-in is a measurement on the stand-in, not on a robot."
 )
 WHAT_RATES_ARE = (
-    "Share of successful episodes with its Wilson 95 % interval, every episode counted as independent. Episodes lost "
-    "to a crashed world are in no rate."
+    "Share of successful episodes with its Wilson 95 % interval; repeats of a state count for what they are "
+    "worth. Episodes lost to a crashed world are in no rate."
 )
 WHY_PAIRED = (
     "Both methods are evaluated on the same named initial states. The difference is the mean over states of the "

@@ -55,9 +55,11 @@ def wilson(successes: int, trials: int) -> Interval:
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"wilson() needs 0 <= successes <= trials, got {successes} of {trials}.")
-    if trials == 0:
-        return Interval(value=math.nan, low=0.0, high=1.0)
-    rate, z2 = successes / trials, Z_95**2
+    return _wilson(successes / trials, float(trials)) if trials else Interval(value=math.nan, low=0.0, high=1.0)
+
+
+def _wilson(rate: float, trials: float) -> Interval:
+    z2 = Z_95**2
     shrink = 1.0 / (1.0 + z2 / trials)
     centre = shrink * (rate + z2 / (2 * trials))
     half = shrink * Z_95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2))
@@ -65,9 +67,22 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def success_rate(successes: Successes) -> Interval:
-    """Return the share of successful episodes with its Wilson interval (all episodes counted as independent)."""
-    flat = [bool(s) for episodes in successes.values() for s in episodes]
-    return wilson(sum(flat), len(flat))
+    """Return the share of successful episodes with its Wilson interval for as many episodes as they are worth.
+
+    Repeats of a state are alike: n episodes are worth n / D independent ones (Kish's design effect), D the variance of
+    the share with states as clusters, sum_s (k_s - p n_s)^2 / n^2, over p (1 - p) / n, and at least 1.
+    Where all succeed or all fail D cannot be told, and a state counts once.
+    """
+    states = [(sum(map(bool, episodes)), len(episodes)) for episodes in successes.values() if len(episodes)]
+    trials, count = sum(n for _, n in states), len(states)
+    if not trials:
+        return wilson(0, 0)
+    rate = sum(k for k, _ in states) / trials
+    if rate in (0.0, 1.0) or count < 2:
+        return _wilson(rate, float(count))
+    between = sum((k - rate * n) ** 2 for k, n in states) / trials**2
+    effect = max(1.0, between / (rate * (1 - rate) / trials))
+    return _wilson(rate, trials / effect)
 
 
 def paired_difference(first: Successes, second: Successes) -> PairedDifference:

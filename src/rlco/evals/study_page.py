@@ -15,10 +15,11 @@ from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, episodes_jso
 from rlco.evals.study_plots import study_figures
 
 HOW = (
-    "Share of successful episodes with its Wilson 95 % interval, every method on the same named "
-    "initial states. Differences are means over states; their 95 % interval is a bootstrap over states (a state's "
-    "repeats stay together), p an exact two-sided sign test over states, adjusted for all comparisons on this page "
-    "(Holm). Intervals are over initial states, not over training seeds: every seed and reality stands below."
+    "Share of successful episodes with its Wilson 95 % interval (repeats of a state count for what they are worth), "
+    "every method on the same named initial states. Differences are means over states; their 95 % interval is a "
+    "bootstrap over states (a state's repeats stay together), p an exact two-sided sign test over states, adjusted for "
+    "all comparisons on this page (Holm). Intervals are over initial states, not over training seeds: every seed and "
+    "reality stands below."
 )
 PARTS, ACROSS = "Every seed and reality", "Across columns"
 
