@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlco.core.episode import StopReason
 from rlco.evals.study import AVERAGE, Contrast, Entry, Place, StudyData, bootstrap_difference, holm
-from rlco.evals.study_page import write_study
+from rlco.evals.study_page import parts_table, write_study
 from tests.evals.samples import RATES, result
 
 
@@ -119,3 +120,19 @@ def test_a_table_without_the_compared_row_is_complete_where_it_has_all_of_its_pa
     )
     assert found.is_complete(place("SFT co-training", "0.5"))
     assert not found.is_complete(place("SFT co-training", "0.1"))
+
+
+def test_every_part_says_what_the_compared_row_gains_there_and_how_many_episodes_were_lost() -> None:
+    ours, other = entry("RL-Co", part="one"), entry("real-only SFT", part="one")
+    elsewhere = entry("real-only SFT", part="two")
+    lost = replace(other.result.outcomes[0], stop_reason=StopReason.LOST)
+    other = replace(other, result=replace(other.result, outcomes=(lost, *other.result.outcomes[1:])))
+    twin = [entry(row, domain="twin", column="twin") for row in ("RL-Co", "real-only SFT")]
+    found = data(ours, other, elsewhere, *twin)
+    gap = bootstrap_difference(ours.result.successes(), other.result.successes(), seed=0)
+    assert [found.gain(e) for e in found.entries] == [None, gap, None, None, None]
+    header, *rows = parts_table(found)
+    assert header[-2:] == ["episodes", "RL-Co minus it"]
+    assert [row[-2] for row in rows] == ["300", "300 (1 lost)", "300", "300", "300"]
+    assert rows[1][-1].startswith("+6")
+    assert [row[-1] for row in rows[2:]] == [rows[0][-1]] * 3

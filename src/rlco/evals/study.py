@@ -164,6 +164,14 @@ class StudyData:
                 pair = merged(ours).successes(), merged(other).successes()
                 yield _compared(contrast.ours, contrast.other, *pair)
 
+    def gain(self, entry: Entry) -> Interval | None:
+        """Return the compared row's difference to an entry within the same part; None where it is not compared."""
+        ours = replace(entry.place, row=self.compared)
+        found = [e for e in self.entries if (e.place, e.part) == (ours, entry.part)]
+        if not found or entry.place == ours or entry.result.domain == "twin":
+            return None
+        return bootstrap_difference(found[0].result.successes(), entry.result.successes(), seed=0)
+
     def _draws(self, place: Place) -> dict[str, EvaluationResult]:
         """Return a cell's evaluations by the draw that they belong to."""
         return {e.draw: e.result for e in self.entries if e.place == place}
@@ -215,7 +223,7 @@ def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, 
         "missing": list(data.missing),
         "provenance": dict(data.provenance),
         "rates": [
-            {**asdict(place), "complete": data.is_complete(place), **figures(cell.rate())}
+            {**asdict(place), "complete": data.is_complete(place), "lost": cell.num_lost, **figures(cell.rate())}
             for place in places(data)
             if (cell := data.cell(place)) is not None
         ],

@@ -11,6 +11,7 @@ from pathlib import Path
 from rlco.core.files import write_json, write_text
 from rlco.evals.report import NOTHING, STANDIN_NOTE, figure, points, section
 from rlco.evals.report_style import CSS
+from rlco.evals.statistics import Interval
 from rlco.evals.study import AVERAGE, Comparison, Place, StudyData, episodes_json, study_json
 from rlco.evals.study_plots import study_figures
 
@@ -88,18 +89,22 @@ def cells_of(data: StudyData, table: str, found: Mapping[Place, Comparison]) -> 
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return NOTHING
-    gap = comparison.bootstrap
     p = "p < 0.001" if comparison.p_holm < 0.001 else f"p = {comparison.p_holm:.3f}"
-    return f"{points(gap.value)} ({points(gap.low)} to {points(gap.high)}), {p}"
+    return f"{_points(comparison.bootstrap)}, {p}"
+
+
+def _points(gap: Interval | None) -> str:
+    return NOTHING if gap is None else f"{points(gap.value)} ({points(gap.low)} to {points(gap.high)})"
 
 
 def parts_table(data: StudyData) -> Cells:
-    """Return a header and one row for each entry: what was trained, with which seed, and its rate."""
-    rows = [["part", "table", "row", "column", "success [%]", "episodes"]]
+    """Return a header and one row for each entry: what was trained, its rate, and what the compared row gains on it."""
+    rows = [["part", "table", "row", "column", "success [%]", "episodes", f"{data.compared} minus it"]]
     for entry in data.entries:
-        rate, place = entry.result.rate(), entry.place
+        rate, place, lost = entry.result.rate(), entry.place, entry.result.num_lost
         told = f"{_hundred(rate.value)} ({_hundred(rate.low)} to {_hundred(rate.high)})"
-        rows.append([entry.part, place.table, place.row, place.column, told, str(len(entry.result.outcomes))])
+        episodes = f"{len(entry.result.outcomes)}{f' ({lost} lost)' if lost else ''}"
+        rows.append([entry.part, place.table, place.row, place.column, told, episodes, _points(data.gain(entry))])
     return rows
 
 
