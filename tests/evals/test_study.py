@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlco.core.episode import StopReason
-from rlco.evals.study import AVERAGE, Contrast, Entry, Place, StudyData, bootstrap_difference, holm
+from rlco.evals.study import AVERAGE, Contrast, Entry, Place, StudyData, bootstrap_difference, holm, study_json
 from rlco.evals.study_page import parts_table, write_study
 from tests.evals.samples import RATES, result
 
@@ -131,6 +131,12 @@ def test_every_part_says_what_the_compared_row_gains_there_and_how_many_episodes
     found = data(ours, other, elsewhere, *twin)
     gap = bootstrap_difference(ours.result.successes(), other.result.successes(), seed=0)
     assert [found.gain(e) for e in found.entries] == [None, gap, None, None, None]
+    told = study_json(found, found.comparisons())["parts"]
+    assert [(part["part"], part["domain"], part["lost"]) for part in told][:2] == [
+        ("one", "standin", 0),
+        ("one", "standin", 1),
+    ]
+    assert [part["gain"] for part in told] == [None, asdict(gap), None, None, None]
     header, *rows = parts_table(found)
     assert header[-2:] == ["episodes", "RL-Co minus it"]
     assert [row[-2] for row in rows] == ["300", "300 (1 lost)", "300", "300", "300"]

@@ -231,7 +231,21 @@ def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, 
         "contrasts": [
             {"ours": asdict(c.ours), "other": asdict(c.place), **_difference(c)} for c in comparisons if c.is_across
         ],
+        "parts": [_part(data, entry) for entry in data.entries],
         "curves": [asdict(curve) for curve in data.curves],
+    }
+
+
+def _part(data: StudyData, entry: Entry) -> dict[str, Any]:
+    gain = data.gain(entry)
+    return {
+        "part": entry.part,
+        **asdict(entry.place),
+        "domain": entry.result.domain,
+        "episodes": len(entry.result.outcomes),
+        "lost": entry.result.num_lost,
+        **figures(entry.result.rate()),
+        "gain": None if gain is None else figures(gain),
     }
 
 
