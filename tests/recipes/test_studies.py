@@ -109,8 +109,11 @@ def test_a_budget_does_less_of_everything_and_keeps_the_real_demonstrations() ->
     tenth = reduced(whole, 0.1)
     assert tenth.cotraining.steps == whole.cotraining.steps // 10
     assert tenth.rl.iterations == whole.rl.iterations // 10
+    assert tenth.rl.lr_warmup == whole.rl.lr_warmup // 10 == 2
     assert tenth.num_states == 30
     assert tenth.real_demonstrations == whole.real_demonstrations
+    assert "At a budget of 0.1: that share of updates" in study("fig7", budget=0.1).question
+    assert "budget" not in study("fig7").question
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         study("table1", budget=1.5)
 

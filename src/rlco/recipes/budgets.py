@@ -78,12 +78,13 @@ def reduced(config: RunConfig, budget: float) -> RunConfig:
     def share(count: int) -> int:
         return max(2, round(budget * count))
 
+    rl = config.rl
     return replace(
         config,
         sim_demonstrations=share(config.sim_demonstrations),
         real_only=replace(config.real_only, steps=share(config.real_only.steps)),
         cotraining=replace(config.cotraining, steps=share(config.cotraining.steps)),
-        rl=replace(config.rl, iterations=share(config.rl.iterations)),
+        rl=replace(rl, iterations=share(rl.iterations), lr_warmup=round(budget * rl.lr_warmup)),
         num_states=share(config.num_states),
     )
 

@@ -38,6 +38,8 @@ def study(name: str, *, budget: float = 1.0, policy: str | None = None) -> Study
     return replace(
         found,
         command=f"{command} --budget {budget:g}",
+        question=f"{found.question} At a budget of {budget:g}: that share of updates, iterations, generated "
+        "demonstrations and initial states.",
         figures=tuple(replace(figure, job=reduced(figure.job, budget)) for figure in found.figures),
         curves=tuple(replace(curve, job=reduced(curve.job, budget)) for curve in found.curves),
     )
