@@ -165,10 +165,13 @@ def test_a_nan_stops_the_run_with_a_dump_of_the_batch_and_keeps_the_checkpoint(t
             assert two.real_term is not None
             two.real_term.real.action[:] = np.nan
 
-    with pytest.raises(NonFiniteLossError, match=r"After step 2: The loss is nan; not finite in its batch: loss_sft"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"After step 2: The loss is nan; not finite in its batch: loss_sft, real_action"
+    ):
         run_rl(two, folder=tmp_path, inputs={}, progress=poison)
     dump = torch.load(tmp_path / "nan-step000002" / "batch.pt")
-    assert dump["image"].shape[1:] == (32, 32, 3)
+    assert dump["image"].shape[1:] == dump["real_image"].shape[1:] == (32, 32, 3)
+    assert dump["real_action"].isnan().all()
     assert (tmp_path / "checkpoints" / "000002" / "state.pt").exists()
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlco.core.files import replace_folder
+from rlco.core.policy import Batch
 from rlco.train.checkpoints import CHECKPOINTS, newest
 
 BATCH = "batch.pt"
@@ -58,6 +59,12 @@ def require_finite_weights(modules: nn.Module) -> None:
     """Raise ``NonFiniteLossError`` for weights that are not finite: before they are kept as something to go on from."""
     if bad := _not_finite(dict(modules.named_parameters())):
         raise NonFiniteLossError(f"Weights are not finite: {bad}.", {})
+
+
+def batch_tensors(batch: Batch) -> dict[str, Any]:
+    """Return a supervised batch as plain tensors, for a dump."""
+    seen = batch.observation
+    return {"action": batch.action, "image": seen.image, "state": seen.state, "instruction": seen.instruction}
 
 
 @contextmanager

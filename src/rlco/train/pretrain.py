@@ -32,8 +32,7 @@ from rlco.policies.families import CONFIGS, family, new_policy
 from rlco.train.captions import PLACE_HALF_M, Labels, caption_batch
 from rlco.train.checkpoints import claim_folder, load_training_state, save_training_state
 from rlco.train.log import MetricsLog
-from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
-from rlco.train.sft import batch_tensors
+from rlco.train.nan_guard import batch_tensors, nan_guard, require_finite, require_finite_weights
 
 Progress = Callable[[int, int], None]
 

@@ -50,6 +50,8 @@ class RealTerm:
         keeps = not policy.prefix_trains and len(real) * one <= cache_bytes
         at_once = max(1, min(_ENCODED_AT_ONCE, _ENCODED_BYTES // one))
         self._prefix = encode_all(policy, real, at_once=at_once) if keeps else None
+        self.last: Batch | None = None
+        """What the latest losses were computed from, pictures as they are in the data."""
 
     @property
     def keeps_prefixes(self) -> bool:
@@ -69,7 +71,7 @@ class RealTerm:
         return float(torch.cat([self._losses(part, generator) for part in parts]).double().mean())
 
     def _losses(self, index: np.ndarray, generator: torch.Generator) -> Float[Tensor, " B"]:
-        batch = self.real.batch(index)
+        batch = self.last = self.real.batch(index)
         if self._prefix is not None:
             return self.policy.loss(
                 batch, generator=generator, prefix=prefix_rows(self._prefix, torch.from_numpy(index))

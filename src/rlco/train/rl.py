@@ -24,7 +24,7 @@ from rlco.train.checkpoints import KEEP, claim_folder, resume, save_training_sta
 from rlco.train.compute import identity
 from rlco.train.ema import Ema
 from rlco.train.log import MetricsLog, last_figures
-from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
+from rlco.train.nan_guard import batch_tensors, nan_guard, require_finite, require_finite_weights
 from rlco.train.optimiser import MasterAdamW
 from rlco.train.real_term import RealTerm
 from rlco.train.rl_config import RLConfig
@@ -198,7 +198,7 @@ class StageTwo:
                 batch = _rows(data, index)
                 self.optimiser.zero_grad()  # before the loss: two sets of gradients beside its graph would be too many
                 loss = self.loss(batch)
-                require_finite(loss.total, dump=_tensors(batch, loss))
+                require_finite(loss.total, dump=self._tensors(batch, loss))
                 if updates == 0:
                     figures |= self._first(loss)
                 _add(sums, loss)
@@ -234,13 +234,29 @@ class StageTwo:
         figures = {f"rl/grad_norm_{name}": _gradient_norm(term, self.actor) for name, term in norms.items()}
         return figures | {"rl/first_ratio_error": float(loss.ppo.ratio_error)}
 
+    def _tensors(self, batch: Minibatch, loss: StageLoss) -> dict[str, Any]:
+        """Return a minibatch, the real batch beside it (``real_``) and the terms as plain tensors, for a dump."""
+        seen, terms = batch.observation, {"rl": loss.rl, "sft": loss.sft, "critic": loss.critic}
+        real = None if self.real_term is None else self.real_term.last
+        return {
+            **{f"loss_{name}": term.detach() for name, term in terms.items()},
+            "image": seen.image,
+            "state": seen.state,
+            "instruction": seen.instruction,
+            "advantage": batch.advantage,
+            "old_log_prob": batch.old_log_prob,
+            "target": batch.target,
+            **{f"trace_{name}": value.detach() for name, value in batch.trace.items()},
+            **({} if real is None else {f"real_{name}": value for name, value in batch_tensors(real).items()}),
+        }
+
     def _step(self, loss: StageLoss, batch: Minibatch) -> None:
         loss.total.backward()
         if self._is_warm:
             self.optimiser.leave_out(0)  # a critic's loss may reach the policy's layers
         norms = self.optimiser.clip(self.config.clip_grad), self.optimiser.clip(math.inf, group=1)
         for norm in norms:
-            require_finite(norm, dump=_tensors(batch, loss), what="gradient's norm")
+            require_finite(norm, dump=self._tensors(batch, loss), what="gradient's norm")
         if self._is_warm:
             self.optimiser.step()
             return
@@ -311,21 +327,6 @@ def _rows(data: Minibatch, index: Tensor) -> Minibatch:
         advantage=data.advantage[index],
         target=data.target[index],
     )
-
-
-def _tensors(batch: Minibatch, loss: StageLoss) -> dict[str, Any]:
-    """Return a minibatch and its terms as plain tensors, for a dump."""
-    seen, terms = batch.observation, {"rl": loss.rl, "sft": loss.sft, "critic": loss.critic}
-    return {
-        **{f"loss_{name}": term.detach() for name, term in terms.items()},
-        "image": seen.image,
-        "state": seen.state,
-        "instruction": seen.instruction,
-        "advantage": batch.advantage,
-        "old_log_prob": batch.old_log_prob,
-        "target": batch.target,
-        **{f"trace_{name}": value.detach() for name, value in batch.trace.items()},
-    }
 
 
 def _gradient_norm(term: Tensor, parameters: list[nn.Parameter]) -> float:

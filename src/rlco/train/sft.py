@@ -21,7 +21,7 @@ from rlco.train.checkpoints import KEEP, claim_folder, resume, save_training_sta
 from rlco.train.compute import ComputeConfig, identity, require_trainable
 from rlco.train.ema import Ema, require_decay
 from rlco.train.log import MetricsLog, last_figures
-from rlco.train.nan_guard import nan_guard, require_finite, require_finite_weights
+from rlco.train.nan_guard import batch_tensors, nan_guard, require_finite, require_finite_weights
 from rlco.train.optimiser import MasterAdamW
 from rlco.train.schedule import Schedule, learning_rate, require_schedule
 
@@ -170,12 +170,6 @@ class SFTTrainer:
         self.generator.set_state(state["generator"])
         self.mixture.load_state_dict(state["mixture"])
         self.step = state["step"]
-
-
-def batch_tensors(batch: Batch) -> dict[str, Any]:
-    """Return a batch as plain tensors, for a dump."""
-    seen = batch.observation
-    return {"action": batch.action, "image": seen.image, "state": seen.state, "instruction": seen.instruction}
 
 
 def run_sft(  # noqa: PLR0913  (what is trained, on what, where and how it is told)
