@@ -13,6 +13,7 @@ from rlco.cli import FAILED, OK, main
 from rlco.recipes import dump, stages
 from rlco.recipes.stages import Demonstrations
 from rlco.train.nan_guard import NonFiniteLossError, ReplayEndedError, replaying
+from rlco.train.rl_config import RLConfig
 from rlco.train.sft import SFTConfig, run_sft
 from tests.train.samples import EVERY_KIND, mixture, small, write_pair
 
@@ -55,6 +56,27 @@ def test_a_replay_names_the_first_layer_and_changes_nothing_of_the_run(
     after = {path: path.stat().st_mtime_ns for path in before}
     assert after == before
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.sim
+def test_a_stage_of_reinforcement_learning_is_replayed_in_its_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pair(tmp_path)
+    config = RLConfig(
+        iterations=9, num_envs=2, decisions=2, minibatch=2, sft_batch_size=2, lr=1e18, clip_grad=1e9, save_every=1
+    )
+    with pytest.raises(NonFiniteLossError, match=r"Replay it: rlco replay run/nan-step") as raised:
+        stages.rl(Path("run"), start="untrained:pi05-tiny", real=Path("real"), task_name="push-cube", config=config)
+    found = re.search(r"run/nan-step(\d{6})", str(raised.value))
+    assert found is not None
+    assert "real_action" in torch.load(tmp_path / found.group() / "batch.pt")
+    capsys.readouterr()
+    assert main(["replay", found.group()]) == OK
+    assert re.search(
+        rf"After step {int(found.group(1))}: The output of layer '\S+' .* not finite", capsys.readouterr().out
+    )
 
 
 def test_a_replay_that_finds_nothing_says_so(
