@@ -155,6 +155,16 @@ def test_states_that_differ_by_chance_alone_count_every_episode() -> None:
     assert rate == wilson(100, 200)
 
 
+def test_what_parts_differ_by_is_no_chance() -> None:
+    easy = {f"{i}": [i % 10 > 0] * 4 for i in range(100)}  # .9, and a state's repeats always agree
+    hard = {f"{i}": [i % 10 == 0] * 4 for i in range(100)}
+    apart = success_rate(easy, hard)
+    # half width: that of two means of 100 states with standard deviation .3, of which the mean is taken
+    assert (apart.high - apart.low) / 2 == pytest.approx(1.96 * 0.3 / np.sqrt(200), rel=0.05)
+    as_one = success_rate({**{f"e{k}": v for k, v in easy.items()}, **{f"h{k}": v for k, v in hard.items()}})
+    assert as_one.high - as_one.low > 1.5 * (apart.high - apart.low)
+
+
 def test_where_everything_succeeds_a_state_counts_once() -> None:
     assert success_rate({"a": [True] * 4, "b": [True] * 4}) == wilson(2, 2)
     assert success_rate({"a": [False] * 4, "b": [False] * 4}) == wilson(0, 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlco.cli import main
+from rlco.cli.studies import tell
 from rlco.core.files import FullDiskError
 from rlco.evals.study import Place
 from rlco.recipes.budgets import debug, reduced
@@ -110,6 +111,8 @@ def test_a_budget_does_less_of_everything_and_keeps_the_real_demonstrations() ->
     assert tenth.cotraining.steps == whole.cotraining.steps // 10
     assert tenth.rl.iterations == whole.rl.iterations // 10
     assert tenth.rl.lr_warmup == whole.rl.lr_warmup // 10 == 2
+    assert tenth.cotraining.warmup_steps == whole.cotraining.warmup_steps // 10 > 0
+    assert study("fig7", budget=0.1).name == "fig7-budget0.1"
     assert tenth.num_states == 30
     assert tenth.real_demonstrations == whole.real_demonstrations
     assert "At a budget of 0.1: that share of updates" in study("fig7", budget=0.1).question
@@ -196,15 +199,23 @@ def test_a_job_that_fails_does_not_stop_the_others_and_a_full_disk_stops_them_al
             raise error
 
     monkeypatch.setattr("rlco.recipes.studies.run.run_job", run)
-    assert run_jobs(found, tmp_path, names=names) == [second]
+    assert run_jobs(found, tmp_path, names=names, told=tell) == [second]
     assert begun == [first, second, third]
+    assert capsys.readouterr().err == f"rlco: {second}: that folder is another run's\n"  # one line, no traceback
+    error = TypeError("a fault of ours")
+    run_jobs(found, tmp_path, names=names, told=tell)
     said = capsys.readouterr().err
-    assert "that folder is another run's" in said
-    assert f"{second}: failed" in said
+    assert "Traceback" in said
+    assert f"rlco: {second}: a fault of ours\n" in said
+    monkeypatch.setattr("rlco.recipes.studies.run.make_page", lambda *_: "page")
+    assert main(["study", "fig7", "--folder", str(tmp_path)]) == 1
+    assert f"Failed: {second}" in capsys.readouterr().err
+    begun.clear()
+    error = ValueError("that folder is another run's")
     with pytest.raises(ValueError, match="another run's"):
-        run_jobs(found, tmp_path, names=(second,))
+        run_jobs(found, tmp_path, names=(second,), told=tell)
     begun.clear()
     error = FullDiskError("no room")
     with pytest.raises(FullDiskError):
-        run_jobs(found, tmp_path, names=names)
+        run_jobs(found, tmp_path, names=names, told=tell)
     assert begun == [first, second]

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+
+def tell(name: str, error: Exception) -> None:
+    """Say why a job failed whose others go on: one line for what a user can mend, else where it happened."""
+    from rlco.cli import FAILED, complain, is_for_user
+
+    if not is_for_user(error):
+        traceback.print_exception(error)
+    complain(f"{name}: {error}", code=FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +58,15 @@ class Study:
             return 0
         failed: list[str] = []
         if not self.page and self.parallel == 1:
-            failed = run_jobs(found, root, names=names)
+            failed = run_jobs(found, root, names=names, told=tell)
         elif not self.page:
             commands = {name: self._command(name, root) for name in names}
             failed = run_beside(
                 commands, root, parallel=self.parallel, is_done=lambda name: is_finished(found, name, root)
             )
-        print(f"Page: {make_page(found, root)}")
         if failed:
             print(f"Failed: {', '.join(failed)}", file=sys.stderr)
+        print(f"Page: {make_page(found, root)}")
         return 1 if failed else 0
 
     def _command(self, name: str, root: Path) -> list[str]:

@@ -66,23 +66,32 @@ def _wilson(rate: float, trials: float) -> Interval:
     return Interval(value=rate, low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
-def success_rate(successes: Successes) -> Interval:
+def success_rate(*parts: Successes) -> Interval:
     """Return the share of successful episodes with its Wilson interval for as many episodes as they are worth.
 
     Repeats of a state are alike: n episodes are worth n / D independent ones (Kish's design effect), D the variance of
-    the share with states as clusters, sum_s (k_s - p n_s)^2 / n^2, over p (1 - p) / n, and at least 1.
-    Where all succeed or all fail D cannot be told, and a state counts once.
+    the share with states as clusters, sum_s (k_s - p n_s)^2 / n^2, over p (1 - p) / n, and at least 1. Several parts
+    (tasks, draws) are pooled: p in the sum is then a state's own part's, for what parts differ by is no chance.
+    Where all succeed or all fail, or of a single state, D cannot be told: a state then counts once.
     """
-    states = [(sum(map(bool, episodes)), len(episodes)) for episodes in successes.values() if len(episodes)]
-    trials, count = sum(n for _, n in states), len(states)
+    counts = [[(sum(map(bool, wins)), len(wins)) for wins in part.values() if len(wins)] for part in parts]
+    states = [state for part in counts for state in part]
+    trials = sum(n for _, n in states)
     if not trials:
         return wilson(0, 0)
     rate = sum(k for k, _ in states) / trials
-    if rate in (0.0, 1.0) or count < 2:
-        return _wilson(rate, float(count))
-    between = sum((k - rate * n) ** 2 for k, n in states) / trials**2
+    if rate in (0.0, 1.0) or len(states) < 2:
+        return _wilson(rate, float(len(states)))
+    between = sum(_spread(part) for part in counts) / trials**2
     effect = max(1.0, between / (rate * (1 - rate) / trials))
     return _wilson(rate, trials / effect)
+
+
+def _spread(states: Sequence[tuple[int, int]]) -> float:
+    """Return sum_s (k_s - p n_s)^2 of states with k_s of n_s successes, p their common share."""
+    trials = sum(n for _, n in states)
+    rate = sum(k for k, _ in states) / trials if trials else 0.0
+    return sum((k - rate * n) ** 2 for k, n in states)
 
 
 def paired_difference(first: Successes, second: Successes) -> PairedDifference:

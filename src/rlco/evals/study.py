@@ -15,7 +15,14 @@ import numpy as np
 from rlco.core.rng import numpy_generator
 from rlco.evals.outcome import EvaluationResult, merged
 from rlco.evals.report_data import figures
-from rlco.evals.statistics import Interval, PairedDifference, Successes, paired_difference, state_differences
+from rlco.evals.statistics import (
+    Interval,
+    PairedDifference,
+    Successes,
+    paired_difference,
+    state_differences,
+    success_rate,
+)
 
 RESAMPLES = 10_000
 AVERAGE = "average"
@@ -71,8 +78,8 @@ class Comparison:
 
     @property
     def is_across(self) -> bool:
-        """Whether the two stand in different columns."""
-        return self.ours.column != self.place.column
+        """Whether the two stand in different columns or tables."""
+        return (self.ours.table, self.ours.column) != (self.place.table, self.place.column)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +133,10 @@ class StudyData:
         found = {f"{e.place.column}/{e.part}": e.result for e in self.entries if self._is_in(e.place, place)}
         return merged(found) if found else None
 
+    def rate(self, place: Place) -> Interval:
+        """Return a cell's success rate, its parts pooled; of nothing where nothing was run."""
+        return success_rate(*(e.result.successes() for e in self.entries if self._is_in(e.place, place)))
+
     def is_complete(self, place: Place) -> bool:
         """Return whether the cell has every part that the compared row of its column has; without one, its table."""
         parts = {(e.place.column, e.part) for e in self.entries if self._is_in(e.place, place)}
@@ -160,7 +171,7 @@ class StudyData:
     def _across(self) -> Iterator[Comparison]:
         for contrast in self.contrasts:
             ours, other = (self._draws(place) for place in (contrast.ours, contrast.other))
-            if ours and other:
+            if ours and other and all(result.domain != "twin" for result in ours.values()):
                 pair = merged(ours).successes(), merged(other).successes()
                 yield _compared(contrast.ours, contrast.other, *pair)
 
@@ -219,11 +230,12 @@ def study_json(data: StudyData, comparisons: Sequence[Comparison]) -> dict[str, 
     return {
         "name": data.name,
         "title": data.title,
+        "question": data.question,
         "compared": data.compared,
         "missing": list(data.missing),
         "provenance": dict(data.provenance),
         "rates": [
-            {**asdict(place), "complete": data.is_complete(place), "lost": cell.num_lost, **figures(cell.rate())}
+            {**asdict(place), "complete": data.is_complete(place), "lost": cell.num_lost, **figures(data.rate(place))}
             for place in places(data)
             if (cell := data.cell(place)) is not None
         ],

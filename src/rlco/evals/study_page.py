@@ -60,7 +60,7 @@ def _rate(data: StudyData, place: Place) -> str:
     told = "" if paper is None else f"; paper {paper:g}"
     if cell is None:
         return f"{NOTHING}{told}"
-    rate = cell.rate()
+    rate = data.rate(place)
     mark = "" if data.is_complete(place) else " *"
     return f"{_hundred(rate.value)} ({_hundred(rate.low)} to {_hundred(rate.high)}){mark}{told}"
 

@@ -47,9 +47,9 @@ def _figure(data: StudyData, table: str, draw: Drawing) -> str:
     rates: dict[tuple[str, str], Interval] = {}
     for row in rows:
         for column in columns:
-            cell = data.cell(Place(table=table, row=row, column=column))
-            if cell is not None:
-                rates[row, column] = cell.rate()
+            place = Place(table=table, row=row, column=column)
+            if data.cell(place) is not None:
+                rates[row, column] = data.rate(place)
     paper = {(p.row, p.column): value for p, value in data.paper.items() if p.table == table}
     figure, axis = _canvas(width=max(6.5, 1.3 + 0.42 * len(rows) * len(columns)), height=3.6)
     draw(axis, rows, columns, rates, paper)

@@ -70,6 +70,8 @@ def compared(config: RunConfig) -> RunConfig:
 def reduced(config: RunConfig, budget: float) -> RunConfig:
     """Return the same job with ``budget`` times the updates, iterations, generated demonstrations and states.
 
+    Warm-ups shrink with what they warm up.
+
     Raises ``ValueError`` for a budget that is not in (0, 1].
     """
     if not 0 < budget <= 1:
@@ -78,12 +80,15 @@ def reduced(config: RunConfig, budget: float) -> RunConfig:
     def share(count: int) -> int:
         return max(2, round(budget * count))
 
+    def shorter(stage: SFTConfig) -> SFTConfig:
+        return replace(stage, steps=share(stage.steps), warmup_steps=round(budget * stage.warmup_steps))
+
     rl = config.rl
     return replace(
         config,
         sim_demonstrations=share(config.sim_demonstrations),
-        real_only=replace(config.real_only, steps=share(config.real_only.steps)),
-        cotraining=replace(config.cotraining, steps=share(config.cotraining.steps)),
+        real_only=shorter(config.real_only),
+        cotraining=shorter(config.cotraining),
         rl=replace(rl, iterations=share(rl.iterations), lr_warmup=round(budget * rl.lr_warmup)),
         num_states=share(config.num_states),
     )

@@ -51,7 +51,7 @@ class CloseDrawer:
     hold_steps: int = 2
     needs_touching: bool = False
     cabinet: Cabinet = field(default_factory=lambda: Cabinet(width_m=0.03, height_m=0.04))
-    """As narrow as the fingers, and so low that the hand, 20 cm wide, is above it: the fingers push alone."""
+    """Little wider than the fingers, and so low that the hand, 20 cm wide, is above it: the fingers push alone."""
     region: Region = field(default_factory=lambda: Region(y_m=(-0.18, 0.18), yaw_rad=float(np.deg2rad(30.0))))
     opened_m: tuple[float, float] = (0.09, 0.11)
     """How far it is open at the start."""

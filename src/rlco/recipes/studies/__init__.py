@@ -37,6 +37,7 @@ def study(name: str, *, budget: float = 1.0, policy: str | None = None) -> Study
         return replace(found, command=command)
     return replace(
         found,
+        name=f"{found.name}-budget{budget:g}",
         command=f"{command} --budget {budget:g}",
         question=f"{found.question} At a budget of {budget:g}: that share of updates, iterations, generated "
         "demonstrations and initial states.",

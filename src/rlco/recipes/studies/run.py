@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
 
 
-def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> list[str]:
+def run_jobs(study: Study, root: Path, *, names: tuple[str, ...], told: Callable[[str, Exception], None]) -> list[str]:
     """Run some of a study's jobs one after the other; what is finished is kept, whichever study finished it.
 
-    One that fails does not stop the others: its error is printed, and its name returned. Raises what the only job
-    raised, and ``FullDiskError``, which would meet every other one.
+    One that fails does not stop the others: ``told`` gets its name and its error, and it is among those returned.
+    Raises what the only job raised, and ``FullDiskError``, which would meet every other one.
     """
     failed = []
     for name in names:
@@ -35,11 +34,10 @@ def run_jobs(study: Study, root: Path, *, names: tuple[str, ...]) -> list[str]:
             run_job(study, name, root)
         except FullDiskError:
             raise
-        except Exception:
+        except Exception as error:
             if len(names) == 1:
                 raise
-            traceback.print_exc()
-            print(f"{name}: failed", file=sys.stderr)
+            told(name, error)
             failed.append(name)
     return failed
 
