@@ -193,7 +193,8 @@ def test_a_job_that_fails_does_not_stop_the_others_and_a_full_disk_stops_them_al
     first, second, third = names = tuple(found.jobs())[:3]
     error: Exception = ValueError("that folder is another run's")
 
-    def run(_: Study, name: str, __: Path) -> None:
+    def run(_: Study, name: str, __: Path, *, device: str) -> None:
+        assert device == "cpu"
         begun.append(name)
         if name == second:
             raise error

@@ -21,17 +21,20 @@ class Demo:
     """Which of the pretrained bases; ``rlco tasks`` lists them."""
     folder: Path | None = None
     """Where everything is kept; runs/demo by default, with the task and the policy where they are others."""
+    device: str | None = None
+    """Where policies learn and are evaluated: cpu, cuda or cuda:N. By default the accelerator, if there is one."""
 
     def run(self) -> None:
         """See the overview."""
         from rlco.recipes import demo
         from rlco.recipes.run import run_recipe
         from rlco.tasks import task
+        from rlco.train.compute import usual_device
 
         config = demo(task(self.task).name, self.policy)
         others = [name for name, usual in ((config.task, Demo.task), (config.base, Demo.policy)) if name != usual]
         folder = RUNS / "-".join(["demo", *others])
-        print(f"Report: {run_recipe(config, self.folder or folder)}")
+        print(f"Report: {run_recipe(config, self.folder or folder, device=self.device or usual_device())}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +49,22 @@ class Run:
     """Another hidden draw of the stand-in than the recipe's."""
     seed: int | None = None
     """Another seed than the recipe's."""
+    device: str | None = None
+    """Where policies learn and are evaluated: cpu, cuda or cuda:N. By default the accelerator, if there is one."""
 
     def run(self) -> None:
         """See the overview."""
         from rlco.recipes import recipe
         from rlco.recipes.run import run_recipe
+        from rlco.train.compute import usual_device
 
         config, name = recipe(self.recipe), self.recipe
         if self.reality is not None:
             config, name = replace(config, reality=self.reality), f"{name}-reality{self.reality}"
         if self.seed is not None:
             config, name = config.with_seed(self.seed), f"{name}-seed{self.seed}"
-        print(f"Report: {run_recipe(config, self.folder or RUNS / name)}")
+        report = run_recipe(config, self.folder or RUNS / name, device=self.device or usual_device())
+        print(f"Report: {report}")
 
 
 @dataclass(frozen=True, kw_only=True)

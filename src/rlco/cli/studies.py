@@ -36,6 +36,8 @@ class Study:
     """Share of updates, iterations, generated demonstrations and initial states; below 1 it proves less."""
     parallel: int = 1
     """Jobs side by side, the cores shared among them; what they say is in their folders."""
+    device: str | None = None
+    """Where policies learn and are evaluated: cpu, cuda or cuda:N. By default the accelerator, if there is one."""
     list: bool = False
     """Show the jobs and whether they are finished, and run nothing."""
     page: bool = False
@@ -46,9 +48,12 @@ class Study:
         from rlco.recipes.studies import study
         from rlco.recipes.studies.beside import run_beside
         from rlco.recipes.studies.run import chosen, is_finished, make_page, run_jobs
+        from rlco.train.compute import require_device, usual_device
 
         if self.parallel < 1:
             raise ValueError(f"--parallel must be 1 or more, got {self.parallel}.")
+        device = self.device or usual_device()
+        require_device("--device", device)
         found = study(self.name, budget=self.budget, policy=self.policy)
         names = chosen(found, self.only)
         root = self.folder or Path("runs") / ("studies" if self.budget == 1 else f"studies-budget{self.budget:g}")
@@ -58,7 +63,7 @@ class Study:
             return 0
         failed: list[str] = []
         if not self.page and self.parallel == 1:
-            failed = run_jobs(found, root, names=names, told=tell)
+            failed = run_jobs(found, root, names=names, told=tell, device=device)
         elif not self.page:
             commands = {name: self._command(name, root) for name in names}
             failed = run_beside(
@@ -72,5 +77,6 @@ class Study:
     def _command(self, name: str, root: Path) -> list[str]:
         """Return the command that runs one job and nothing beside it."""
         arguments = ["study", self.name, "--folder", str(root), "--only", name, "--budget", str(self.budget)]
+        arguments += [] if self.device is None else ["--device", self.device]
         arguments += [] if self.policy is None else ["--policy", self.policy]
         return [sys.executable, "-m", "rlco.cli", *arguments]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rlco.core.files import read_manifest
 from rlco.core.rng import seed_of
@@ -18,6 +18,7 @@ from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
 STANDIN, TWIN = "standin", "twin"
+StageConfig = TypeVar("StageConfig", SFTConfig, RLConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,8 @@ class Run:
 
     folder: Path
     config: RunConfig
+    device: str = "cpu"
+    """Where policies learn and are evaluated; another one changes figures by rounding only."""
 
     @property
     def real(self) -> Path:
@@ -45,6 +48,10 @@ class Run:
     def sim(self) -> Path:
         """Folder of the generated demonstrations."""
         return self.folder / "generate"
+
+    def placed(self, config: StageConfig) -> StageConfig:
+        """Return a stage's configuration on the run's device."""
+        return replace(config, compute=replace(config.compute, device=self.device))
 
     def policy(self, method: Method | None) -> str | Path:
         """Return what a stage starts from: another method's policy; None: the base."""
@@ -95,7 +102,7 @@ class Supervised:
             run.folder / self.stage,
             start=run.policy(None),
             demonstrations=self.data(run),
-            config=self.config(run.config),
+            config=run.placed(self.config(run.config)),
         )
 
 
@@ -122,7 +129,7 @@ class Reinforced:
             start=run.policy(self.after),
             real=run.real if config.beta > 0 else None,
             task_name=run.config.task,
-            config=config,
+            config=run.placed(config),
         )
 
 
@@ -149,7 +156,10 @@ class Continued:
         # a seed of its own: Stage I goes on with new draws, it does not see its first ones again
         config = replace(before, steps=steps, seed=seed_of(before.seed, "control"))
         return stages.sft(
-            run.folder / self.stage, start=run.policy(self.after), demonstrations=self.after.data(run), config=config
+            run.folder / self.stage,
+            start=run.policy(self.after),
+            demonstrations=self.after.data(run),
+            config=run.placed(config),
         )
 
 
@@ -183,6 +193,7 @@ def evaluate(run: Run, method: Method, world: World) -> EvaluationResult:
         policy=run.policy(method),
         settings=replace(run.config.evaluation(world.domain), shift=world.shift),
         num_states=run.config.num_states,
+        device=run.device,
     )
 
 

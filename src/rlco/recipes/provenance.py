@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from rlco.core.files import MANIFEST
 
 MADE = "made.jsonl"
@@ -34,7 +36,7 @@ class Made:
 
 
 @contextmanager
-def noted(folder: Path, stage: str) -> Iterator[None]:
+def noted(folder: Path, stage: str, *, device: str = "cpu") -> Iterator[None]:
     """Add a line to ``folder`` when the work inside is over, finished or not.
 
     None where the stage was finished before: what is kept is not made again.
@@ -50,7 +52,7 @@ def noted(folder: Path, stage: str) -> Iterator[None]:
             stage=stage,
             command=" ".join(["rlco", *sys.argv[1:]]),
             commit=commit(),
-            machine=f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs",
+            machine=machine(device),
             seconds=round(time.monotonic() - began, 1),
         )
         with (folder / MADE).open("a") as file:
@@ -61,6 +63,12 @@ def read_made(folder: Path) -> list[Made]:
     """Return the lines of a run folder, oldest first; none where there is no such file."""
     path = folder / MADE
     return [Made(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def machine(device: str) -> str:
+    """Return what kind of machine this is, with the accelerator that ``device`` names."""
+    accelerator = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
+    return f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs{accelerator}"
 
 
 def versions() -> dict[str, str]:

@@ -23,17 +23,19 @@ from rlco.recipes.films import film_methods
 from rlco.recipes.methods import METHODS, NO_REAL_TERM, RLCO, STANDIN, TWIN, Method, Run, World, evaluate, in_order
 from rlco.recipes.provenance import commit, noted, versions
 from rlco.recipes.references import require_kind
+from rlco.train.compute import require_device
 
 T = TypeVar("T")
 REPORT = "report.html"
 RESULTS = "results.json"
 
 
-def run_recipe(config: RunConfig, folder: Path) -> Path:
+def run_recipe(config: RunConfig, folder: Path, *, device: str = "cpu") -> Path:
     """Run every stage that is not finished yet; return the report's path."""
+    require_device("--device", device)
     require_kind(config.base, family=config.family, horizon=config.horizon)
     require_writable(folder)
-    run = Run(folder=folder, config=config)
+    run = Run(folder=folder, config=config, device=device)
     with exclusive(folder):
         claim_run(run)
         for name, stage in main_job(run).items():
@@ -126,7 +128,7 @@ def timed(run: Run, name: str, stage: Callable[[], T], *, part: str | None = Non
     """Run a stage; add the time it took to the run's timings, and a line of what was done (``part`` of it)."""
     began = time.monotonic()
     try:
-        with noted(run.folder, part or name):
+        with noted(run.folder, part or name, device=run.device):
             return stage()
     finally:  # an interrupted stage took time too
         path = run.folder / TIMINGS

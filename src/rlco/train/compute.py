@@ -111,6 +111,11 @@ def _without_younger(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if (name, value) not in _YOUNGER.items()}
 
 
+def usual_device() -> str:
+    """Return the accelerator where there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def require_device(name: str, device: str) -> None:
     """Raise ``ValueError`` unless ``device`` can be meant and is there."""
     try:

@@ -22,7 +22,9 @@ from rlco.recipes.studies.measure import Learned, Study, job_name
 from rlco.train.log import read_metrics
 
 
-def run_jobs(study: Study, root: Path, *, names: tuple[str, ...], told: Callable[[str, Exception], None]) -> list[str]:
+def run_jobs(
+    study: Study, root: Path, *, names: tuple[str, ...], told: Callable[[str, Exception], None], device: str = "cpu"
+) -> list[str]:
     """Run some of a study's jobs one after the other; what is finished is kept, whichever study finished it.
 
     One that fails does not stop the others: ``told`` gets its name and its error, and it is among those returned.
@@ -31,7 +33,7 @@ def run_jobs(study: Study, root: Path, *, names: tuple[str, ...], told: Callable
     failed = []
     for name in names:
         try:
-            run_job(study, name, root)
+            run_job(study, name, root, device=device)
         except FullDiskError:
             raise
         except Exception as error:
@@ -42,9 +44,9 @@ def run_jobs(study: Study, root: Path, *, names: tuple[str, ...], told: Callable
     return failed
 
 
-def run_job(study: Study, name: str, root: Path) -> None:
-    """Run what a study needs of one job."""
-    run = run_of(study, name, root)
+def run_job(study: Study, name: str, root: Path, *, device: str = "cpu") -> None:
+    """Run what a study needs of one job; studies share its folder."""
+    run = Run(folder=root / "jobs" / name, config=study.jobs()[name], device=device)
     require_writable(run.folder)
     with exclusive(run.folder):
         claim_run(run)
@@ -56,11 +58,6 @@ def run_job(study: Study, name: str, root: Path) -> None:
             part = evaluation_folder(figure.method.stage, figure.world)
             timed(run, "eval", lambda figure=figure: evaluate(run, figure.method, figure.world), part=part)
         timed(run, "videos", lambda: film_job(study, name, run), part=f"{CLIPS}/{study.name}")
-
-
-def run_of(study: Study, name: str, root: Path) -> Run:
-    """Return a job's folder and configuration; studies share the folder."""
-    return Run(folder=root / "jobs" / name, config=study.jobs()[name])
 
 
 def film_job(study: Study, name: str, run: Run) -> None:
