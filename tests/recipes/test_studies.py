@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -12,12 +13,13 @@ from rlco.cli import main
 from rlco.cli.studies import tell
 from rlco.core.files import FullDiskError
 from rlco.evals.study import Place
-from rlco.recipes.budgets import debug, reduced
+from rlco.recipes.budgets import BUDGETS, debug, reduced
 from rlco.recipes.methods import (
     CONTROL,
     COTRAINING,
     REAL_ONLY,
     RLCO,
+    Method,
     Reinforced,
     Run,
     World,
@@ -25,6 +27,8 @@ from rlco.recipes.methods import (
     in_order,
 )
 from rlco.recipes.provenance import read_made
+from rlco.recipes.references import policy_config
+from rlco.recipes.stages import require_whole_episodes
 from rlco.recipes.studies import STUDIES, study
 from rlco.recipes.studies.definitions import DRAWS, SIM_ONLY, job
 from rlco.recipes.studies.measure import Learned, Measured, Study, job_name
@@ -90,6 +94,20 @@ def test_a_study_of_another_policy_is_the_same_study_on_another_page(name: str) 
     assert name == "table1" or not other.paper  # the paper's figures are of pi0.5
     with pytest.raises(LookupError, match="Did you mean 'openvla-nano'"):
         study(name, policy="openvla-nan")
+
+
+@pytest.mark.parametrize("base", BUDGETS)
+def test_grpo_plays_whole_episodes_and_as_many_steps(base: str) -> None:
+    found = study("beyond", policy=base)
+    of_grpo = {f.job.task: (f.job.rl, f.method.config(f.job.rl)) for f in found.figures if is_grpo(f.method)}
+    assert set(of_grpo) == {"push-cube", "open-drawer"}
+    for task, (ours, other) in of_grpo.items():
+        require_whole_episodes(task, policy_config(base), other)
+        assert other.iterations * other.decisions == ours.iterations * ours.decisions
+
+
+def is_grpo(method: Method) -> TypeGuard[Reinforced]:
+    return isinstance(method, Reinforced) and method.stage == "rl-grpo"
 
 
 def test_what_a_method_needs_is_trained_before_it() -> None:

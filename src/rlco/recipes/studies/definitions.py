@@ -25,6 +25,7 @@ from rlco.recipes.studies import paper
 from rlco.recipes.studies.measure import Learned, Measured, Study
 from rlco.tasks import task as task_of
 from rlco.train.beta import BetaControl, BetaMode
+from rlco.train.rl_config import RLConfig
 
 TASKS = ("pick-place", "push-cube", "open-drawer", "close-drawer")
 """In the order of the paper's Table I."""
@@ -221,7 +222,7 @@ def beyond(base: str = BASE) -> Study:
             stage="rl-grpo",
             name="RL-Co with GRPO",
             after=COTRAINING,
-            config=lambda rl: replace(rl, algo="grpo", decisions=15),
+            config=grpo,
         ),
     )
     worlds = shifted_worlds("open-drawer")  # push-cube has all of these, too
@@ -268,6 +269,15 @@ def with_beta(share: float) -> Reinforced:
     return replace(
         RLCO, stage=f"rl-beta-times{share:g}", name=name, config=lambda rl: replace(rl, beta=share * rl.beta)
     )
+
+
+def grpo(rl: RLConfig) -> RLConfig:
+    """Return Stage II by GRPO for as many environment steps as ``rl`` takes.
+
+    An iteration of the recipes is 48 control steps of every environment; GRPO plays whole episodes, which have 60.
+    """
+    decisions = rl.decisions * 5 // 4
+    return replace(rl, algo="grpo", decisions=decisions, iterations=max(1, rl.iterations * 4 // 5))
 
 
 def with_beta_mode(mode: BetaMode) -> Reinforced:
