@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from rlco.core.files import read_manifest
+from rlco.core.scene import InitialState
 from rlco.evals.outcome import EvaluationResult
-from rlco.evals.suite import EvaluationSettings
+from rlco.evals.suite import EvaluationSettings, States
 from rlco.policies.checkpoint import save_policy
 from rlco.policies.openvla.policy import OpenVlaPolicy
 from rlco.policies.pi.config import pi05_tiny
@@ -103,6 +105,33 @@ def test_an_evaluation_draws_at_the_policys_own_temperature_or_says_another(
     assert drawn == [0.6, 0.0]
     assert "temperature" not in said[0]  # the identity of evaluations from before there was the option
     assert said[1] == {**said[0], "temperature": 0.0}
+
+
+def test_settings_are_chosen_on_another_list_of_states_than_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, set[str]] = {}
+    starts: list[str] = []
+
+    def remember(
+        _: OpenVlaPolicy, *, settings: EvaluationSettings, initial_states: list[InitialState], **__: object
+    ) -> EvaluationResult:
+        started[settings.states] = {state.name for state in initial_states}
+        starts.extend(repr(state.object_pose) for state in initial_states)
+        return EvaluationResult(policy="x", settings=asdict(settings), outcomes=(), seconds=0.0)
+
+    monkeypatch.setattr(stages, "evaluate", remember)
+    identities = []
+    for states in get_args(States):
+        settings = EvaluationSettings(task="push-cube", domain="twin", states=states)
+        stages.evaluation(tmp_path / states, name="x", policy="untrained:openvla-tiny", settings=settings, num_states=9)
+        manifest = read_manifest(tmp_path / states)
+        assert manifest is not None
+        identities.append(manifest["inputs"]["settings"])
+    assert started["eval"] == {f"push-cube/eval/{i:04d}" for i in range(9)}
+    assert started["dev"] == {f"push-cube/dev/{i:04d}" for i in range(9)}
+    assert len(set(starts)) == 18
+    assert identities[1] == {**identities[0], "states": "dev"}
 
 
 def test_a_base_of_another_family_or_horizon_than_the_recipe_wants_is_refused_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tyro
 
 from rlco.evals.report_endings import endings_lines
 from rlco.evals.report_text import percent
-from rlco.evals.suite import EvaluationSettings
+from rlco.evals.suite import EvaluationSettings, States
 from rlco.recipes import stages
 from rlco.recipes.references import policy_config
 from rlco.recipes.stages import Demonstrations, Figures
@@ -107,6 +107,8 @@ class Eval:
     """Named initial states; the first ones of one fixed list."""
     repeats: int = 2
     """Episodes on each initial state."""
+    states: States = "eval"
+    """Which fixed list: eval is reported; choose settings on dev, none of whose states is in the other."""
     shift: str | None = None
     """Draw the initial states under a distribution shift; ``rlco tasks`` lists those of each task."""
     temperature: float | None = None
@@ -133,6 +135,7 @@ class Eval:
             seed=self.seed,
             shift=self.shift,
             temperature=self.temperature,
+            states=self.states,
         )
         result = stages.evaluation(
             self.folder,

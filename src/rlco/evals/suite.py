@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from rlco.evals.outcome import Ending, EpisodeOutcome, EvaluationResult
 from rlco.tasks.contract import Stage
 from rlco.tasks.progress import Progress, is_moved
 
+States = Literal["eval", "dev"]
 _MOST_TRIES = 5
 """Of an episode whose process dies: what kills so many may be the episode itself."""
 
@@ -125,6 +126,8 @@ class EvaluationSettings:
     """The task's distribution shift that the initial states are drawn under."""
     temperature: float | None = None
     """At which a policy that draws tokens draws them. None: the policy's own."""
+    states: States = "eval"
+    """Which fixed list of initial states: ``eval`` is reported, on ``dev`` settings are chosen."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_envs", "repeats"):

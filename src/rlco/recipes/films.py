@@ -13,9 +13,9 @@ from rlco.evals.outcome import EvaluationResult
 from rlco.evals.report_data import CLIPS
 from rlco.evals.video import Film, film, side_by_side
 from rlco.recipes.config import RunConfig
-from rlco.recipes.methods import World, evaluation_folder
+from rlco.recipes.methods import STANDIN, World, evaluation_folder
 from rlco.recipes.references import POLICY, open_policy
-from rlco.recipes.stages import EVALUATION_PREFIX, RESULT
+from rlco.recipes.stages import RESULT
 from rlco.tasks import task
 from rlco.worlds.make import make_world
 
@@ -32,7 +32,8 @@ def film_methods(
     """
     outcomes = {stage: EvaluationResult.load(folder / evaluation_folder(stage, World()) / RESULT) for stage in methods}
     chosen = choose(outcomes, compared=compared)
-    states = {s.name: s for s in task(config.task).fixed_states(config.num_states, seed=0, prefix=EVALUATION_PREFIX)}
+    prefix = config.evaluation(STANDIN).states
+    states = {s.name: s for s in task(config.task).fixed_states(config.num_states, seed=0, prefix=prefix)}
     wanted = [states[name] for name in chosen]
     paths = [folder / CLIPS / series / f"{state.name.replace('/', '-')}.mp4" for state in wanted]
     if all(path.exists() for path in paths):

@@ -46,10 +46,7 @@ RESULT = "result.json"
 """The file of an evaluation."""
 PROBED_STARTS = 100
 """Starts of a task whose instructions are tried on a policy before it plays."""
-EVALUATION_PREFIX = "eval"
-"""Names the fixed list of initial states that every method is evaluated on."""
-
-_YOUNGER_SETTINGS = (("shift", None), ("temperature", None))
+_YOUNGER_SETTINGS = (("shift", None), ("temperature", None), ("states", "eval"))
 Figures = dict[str, Any]
 
 
@@ -284,14 +281,14 @@ def evaluation(
     inputs = {
         "policy": weights_fingerprint(policy),
         "name": name,
-        # an evaluation without shift or temperature keeps the identity that it had before there were any
+        # an evaluation without one of these keeps the identity that it had before there were any
         "settings": {k: v for k, v in asdict(settings).items() if k != "num_envs" and (k, v) not in _YOUNGER_SETTINGS},
         "num_states": num_states,
         "scene": task_fingerprint(settings.task),
     }
     if finished(folder, inputs=inputs) is not None:
         return EvaluationResult.load(folder / RESULT)
-    states = task(settings.task).fixed_states(num_states, seed=0, prefix=EVALUATION_PREFIX, shift=settings.shift)
+    states = task(settings.task).fixed_states(num_states, seed=0, prefix=settings.states, shift=settings.shift)
     world_prompt_tokens(policy_preprocessor(policy), states)
     opened = open_policy(policy)
     if settings.temperature is not None:
