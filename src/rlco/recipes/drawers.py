@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlco.recipes.config import RunConfig
-from rlco.train.rl import RLConfig
+from rlco.recipes.stage_two import STAGE_TWO
 from rlco.train.sft import SFTConfig
 
 
@@ -18,7 +18,7 @@ def open_drawer_demo() -> RunConfig:
         alpha=0.5,
         real_only=SFTConfig(steps=250),
         cotraining=SFTConfig(steps=500),
-        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, lr_warmup=40, sft_batch_size=64),
+        rl=STAGE_TWO,
     )
 
 

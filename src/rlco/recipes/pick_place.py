@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rlco.recipes.config import RunConfig
+from rlco.recipes.stage_two import STAGE_TWO
 from rlco.tasks.pick_place import REAL_OBJECTS
-from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
 
@@ -18,5 +18,5 @@ def pick_place_demo() -> RunConfig:
         alpha=0.5,
         real_only=SFTConfig(steps=250),
         cotraining=SFTConfig(steps=500),
-        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, lr_warmup=40, sft_batch_size=64),
+        rl=STAGE_TWO,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rlco.recipes.config import RunConfig
+from rlco.recipes.stage_two import STAGE_TWO
 from rlco.tasks.push_cube import REAL_COLOURS
-from rlco.train.rl import RLConfig
 from rlco.train.sft import SFTConfig
 
 
@@ -18,5 +18,5 @@ def push_cube_demo() -> RunConfig:
         alpha=0.5,
         real_only=SFTConfig(steps=250),
         cotraining=SFTConfig(steps=500),
-        rl=RLConfig(iterations=30, beta=2.0, lr=2e-4, sft_batch_size=64),
+        rl=STAGE_TWO,
     )
