@@ -18,6 +18,7 @@ from rlco.core.files import FullDiskError
 from rlco.policies import checkpoint
 from rlco.recipes import demo
 from rlco.recipes.config import RunConfig
+from rlco.train.compute import usual_device
 from tests.train.samples import write_pair
 
 
@@ -251,8 +252,9 @@ def test_policies_and_bases_of_every_family_are_listed(
 def test_a_demo_is_of_a_task_and_a_policy_in_a_folder_of_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str, folder: str, task: str, policy: str
 ) -> None:
-    def remember(config: RunConfig, folder: Path) -> str:
+    def remember(config: RunConfig, folder: Path, *, device: str) -> str:
         asked.append((config, folder))
+        assert device == usual_device()
         return "done"
 
     asked: list[tuple[RunConfig, Path]] = []
