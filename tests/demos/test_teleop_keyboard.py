@@ -162,8 +162,9 @@ def test_the_handlers_of_signals_are_put_back(bench: Bench) -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from rlco.demos.teleop.keyboard import Keyboard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 keyboard = Keyboard()
 print("ready", flush=True)
 end = sys.argv[1]
