@@ -49,6 +49,7 @@ def test_the_accelerator_is_used_where_there_is_one_and_named(monkeypatch: pytes
     assert usual_device() == "cuda"
     assert machine("cuda:1") == f"{machine('cpu')}, card cuda:1"
     assert machine("cpu").endswith(" CPUs")
+    assert machine("cpu:0") == machine("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert usual_device() == "cpu"
 

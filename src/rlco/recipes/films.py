@@ -15,7 +15,7 @@ from rlco.evals.video import Film, film, side_by_side
 from rlco.recipes.config import RunConfig
 from rlco.recipes.methods import STANDIN, World, evaluation_folder
 from rlco.recipes.references import POLICY, open_policy
-from rlco.recipes.stages import RESULT
+from rlco.recipes.stages import RESULT, fixed_list
 from rlco.tasks import task
 from rlco.worlds.make import make_world
 
@@ -32,8 +32,7 @@ def film_methods(
     """
     outcomes = {stage: EvaluationResult.load(folder / evaluation_folder(stage, World()) / RESULT) for stage in methods}
     chosen = choose(outcomes, compared=compared)
-    prefix = config.evaluation(STANDIN).states
-    states = {s.name: s for s in task(config.task).fixed_states(config.num_states, seed=0, prefix=prefix)}
+    states = {s.name: s for s in fixed_list(config.evaluation(STANDIN), config.num_states)}
     wanted = [states[name] for name in chosen]
     paths = [folder / CLIPS / series / f"{state.name.replace('/', '-')}.mp4" for state in wanted]
     if all(path.exists() for path in paths):

@@ -67,7 +67,7 @@ def read_made(folder: Path) -> list[Made]:
 
 def machine(device: str) -> str:
     """Return what kind of machine this is, with the accelerator that ``device`` names."""
-    accelerator = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
+    accelerator = "" if torch.device(device).type == "cpu" else f", {torch.cuda.get_device_name(device)}"
     return f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs{accelerator}"
 
 

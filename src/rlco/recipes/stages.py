@@ -273,6 +273,11 @@ def real_term(policy: AnyPolicy, dataset: Dataset | None, config: RLConfig) -> R
     )
 
 
+def fixed_list(settings: EvaluationSettings, num_states: int) -> list[InitialState]:
+    """Return the named initial states that every method is evaluated on: the first of a list that never changes."""
+    return task(settings.task).fixed_states(num_states, seed=0, prefix=settings.states, shift=settings.shift)
+
+
 def evaluation(
     folder: Path, *, name: str, policy: str | Path, settings: EvaluationSettings, num_states: int, device: str = "cpu"
 ) -> EvaluationResult:
@@ -288,7 +293,7 @@ def evaluation(
     }
     if finished(folder, inputs=inputs) is not None:
         return EvaluationResult.load(folder / RESULT)
-    states = task(settings.task).fixed_states(num_states, seed=0, prefix=settings.states, shift=settings.shift)
+    states = fixed_list(settings, num_states)
     world_prompt_tokens(policy_preprocessor(policy), states)
     opened = open_policy(policy)
     if settings.temperature is not None:
