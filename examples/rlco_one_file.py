@@ -16,7 +16,8 @@ resumption, lost workers, other algorithms and controls. A test holds the formul
     python examples/rlco_one_file.py --debug     the same in seconds, too short to learn anything
 
 Seen in one run with the base before the shipped one, one seed, 150 starts: success in the stand-in .01 pretrained, .49
-after Stage I, .97 after Stage II; in the twin .01, .73, .97. Stage II shows no gain in its first ten iterations, and rises from then on.
+after Stage I, .97 after Stage II; in the twin .01, .73, .97. Stage II shows no gain in its first ten iterations, and
+rises from then on.
 "Real" means the stand-in, a second simulated world of another look and other dynamics. No robot is attached.
 
 Letters: B batch, N noisy copies of a chunk, T decisions, E environments, K denoising steps, H horizon, A action
